@@ -1,0 +1,56 @@
+//! The log: one line per event on standard error, with UTC time stamps.
+
+use env_logger::{Builder, Target, TimestampPrecision};
+use log::LevelFilter;
+
+/// Starts the log of this process. `RUST_LOG` decides what is shown; without it, `level` does,
+/// and without that `info`. Later calls change nothing.
+pub fn init(level: Option<&str>) {
+    let mut builder = Builder::new();
+    let parsed = level.map(parse_level);
+    builder.filter_level(match parsed {
+        Some(Ok(level)) => level,
+        _ => LevelFilter::Info,
+    });
+    builder
+        .parse_env("RUST_LOG")
+        .format_timestamp(Some(TimestampPrecision::Millis))
+        .target(Target::Stderr);
+    if builder.try_init().is_err() {
+        log::debug!("the log was started before");
+    }
+    if let Some(Err(message)) = parsed {
+        log::warn!("{message}; using info");
+    }
+}
+
+/// A level by its name in Rust or in Celery, in any case: for the command line to refuse another.
+///
+/// # Errors
+///
+/// A sentence that names the levels there are.
+pub fn parse_level(name: &str) -> Result<LevelFilter, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "off" => Ok(LevelFilter::Off),
+        "critical" | "fatal" | "error" => Ok(LevelFilter::Error),
+        "warning" | "warn" => Ok(LevelFilter::Warn),
+        "info" => Ok(LevelFilter::Info),
+        "debug" => Ok(LevelFilter::Debug),
+        "trace" => Ok(LevelFilter::Trace),
+        _ => Err(format!(
+            "{name:?} is not a log level: it must be error, warning, info, debug, trace or off"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn celerys_names_of_levels_are_known() {
+        assert_eq!(parse_level("WARNING"), Ok(LevelFilter::Warn));
+        assert_eq!(parse_level("critical"), Ok(LevelFilter::Error));
+        assert!(parse_level("loud").is_err());
+    }
+}
