@@ -1,0 +1,1 @@
+"""Key pairs, scopes and issued tokens of a Django site, maintained by the Rust worker."""
