@@ -1,0 +1,112 @@
+"""Our programs, started as an operator starts them: command line and environment only."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processes import Process
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BINARIES = Path(os.environ.get("INTEROP_BINARIES") or CHECKOUT / "target" / "debug")
+
+
+def binary(name: str) -> str:
+    path = BINARIES / name
+    if not path.exists():
+        raise RuntimeError(
+            f"{path} is missing; build it first (./dev test does), or point INTEROP_BINARIES at"
+            " the folder that holds it"
+        )
+    return str(path)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command printed and how it ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+class Programs:
+    """Starts our programs for one test and ends what it left running."""
+
+    def __init__(self, folder: Path, broker_url: str, database_url: str | None = None) -> None:
+        self._folder = folder
+        self._started: list[Process] = []
+        self._numbers: dict[str, int] = {}
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "CELERY_BROKER_URL": broker_url,
+            "CELERY_RESULT_BACKEND": broker_url,
+            "RUST_BACKTRACE": "1",
+        }
+        if database_url is not None:
+            self.env["DATABASE_URL"] = database_url
+
+    def worker(self, *arguments: str, **env: str) -> Process:
+        """The worker with the five JWT tasks."""
+        return self._worker("worker", arguments, env)
+
+    def interop_worker(self, *arguments: str, **env: str) -> Process:
+        """The worker with the bench.* tasks."""
+        return self._worker("interop-worker", arguments, env)
+
+    def beat(self, *arguments: str, **env: str) -> Process:
+        return self._start("beat", arguments, env)
+
+    def jwt_manage(self, *arguments: str, **env: str) -> Completed:
+        """Runs the operator's tool to its end."""
+        return self._run([binary("jwt_manage"), *arguments], env)
+
+    def run_beat(self, *arguments: str, **env: str) -> Completed:
+        """Runs beat with an option that only prints or checks."""
+        return self._run([binary("beat"), *arguments], env)
+
+    def manage_py(self, *arguments: str, **env: str) -> Completed:
+        """Runs the example site's manage.py to its end."""
+        manage = CHECKOUT / "python" / "example" / "manage.py"
+        return self._run([sys.executable, str(manage), *arguments], env)
+
+    def logs(self) -> list[tuple[str, str]]:
+        return [(process.name, process.output()) for process in self._started]
+
+    def end(self) -> None:
+        for process in self._started:
+            process.kill()
+
+    def _worker(self, name: str, arguments: tuple[str, ...], env: dict[str, str]) -> Process:
+        if "-n" not in arguments:
+            arguments = ("-n", f"{name}-{len(self._started)}@interop", *arguments)
+        return self._start(name, arguments, env)
+
+    def _start(self, name: str, arguments: tuple[str, ...], env: dict[str, str]) -> Process:
+        self._numbers[name] = number = self._numbers.get(name, 0) + 1
+        process = Process(
+            [binary(name), *arguments],
+            self._folder / f"{name}-{number}.log",
+            env=self.env | env,
+        )
+        self._started.append(process)
+        return process
+
+    def _run(self, command: list[str], env: dict[str, str]) -> Completed:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=self.env | env,
+            cwd=self._folder,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return Completed(done.returncode, done.stdout, done.stderr)
