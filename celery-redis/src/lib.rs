@@ -1,1 +1,11 @@
-//! Placeholder while the workspace is laid.
+//! Celery's words on the wire and kombu's keys in Redis; knows no task.
+//!
+//! [`wire`] is pure: bytes in, values out. [`transport`] is the only code that names a Redis key.
+//! [`Client`] is the producer's side: send a [`Signature`], await its result.
+
+mod client;
+pub mod transport;
+pub mod wire;
+
+pub use client::{AsyncResult, Client, ClientError, GetError};
+pub use wire::signature::Signature;

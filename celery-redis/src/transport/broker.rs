@@ -1,0 +1,230 @@
+//! Fetching: from a queue's lists into this process's hands, in one step.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use redis::Value;
+
+use super::arrival::Arrivals;
+use super::connection::{Connection, TransportError};
+use super::delivery::Delivery;
+use super::keys::Keys;
+use super::lease::{Description, Process};
+use super::settlements::Settlements;
+use super::{reclaim, scripts};
+use crate::wire::envelope::{envelope_of_unacked, unacked_suffix};
+
+/// How a worker consumes.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Queues, served in this order within each priority.
+    pub queues: Vec<String>,
+    /// kombu's `global_keyprefix`.
+    pub global_keyprefix: String,
+    /// How long a process may be silent before others take what it holds.
+    pub lease: Duration,
+    /// How often a message is delivered to processes that die with it before it is a dead letter.
+    pub max_deliveries: u32,
+    /// Dead letters kept; beyond it the oldest are dropped.
+    pub dead_letters_kept: usize,
+    /// What to tell people about this process.
+    pub description: Description,
+}
+
+/// The consuming side of the queues, shared by all parts of one worker.
+#[derive(Debug)]
+pub struct Broker {
+    connection: Arc<Connection>,
+    keys: Keys,
+    options: BrokerOptions,
+    lists: Vec<List>,
+    process: RwLock<Arc<Process>>,
+    sequence: AtomicU64,
+    live: Mutex<HashSet<String>>,
+    arrivals: Arrivals,
+    pub(super) settlements: Settlements,
+    pub(super) deferred: tokio::sync::Notify,
+}
+
+/// One list of a queue.
+#[derive(Debug)]
+struct List {
+    key: String,
+    queue: String,
+    suffix: String,
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub enum Claim {
+    /// Messages, each recorded as this process's.
+    Deliveries(Vec<Delivery>),
+    /// The lease is gone; renew before the next claim.
+    LeaseGone,
+}
+
+impl Broker {
+    /// A consumer of `options.queues`; nothing is sent before [`Broker::register`].
+    pub fn new(connection: Arc<Connection>, options: BrokerOptions) -> Arc<Self> {
+        let keys = Keys::new(&options.global_keyprefix);
+        let lists: Vec<List> = (0..4)
+            .flat_map(|step| options.queues.iter().map(move |queue| (step, queue)))
+            .map(|(step, queue)| List {
+                key: keys.lists(queue)[step].clone(),
+                queue: queue.clone(),
+                suffix: unacked_suffix(queue),
+            })
+            .collect();
+        let arrivals =
+            Arrivals::new(connection.settings().clone(), lists.iter().map(|list| list.key.clone()));
+        Arc::new(Self {
+            process: RwLock::new(Arc::new(Process::new(&keys))),
+            settlements: Settlements::new(),
+            connection,
+            keys,
+            options,
+            lists,
+            sequence: AtomicU64::new(0),
+            live: Mutex::default(),
+            arrivals,
+            deferred: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// Takes up to `limit` messages, recording each as held by this process in the same step.
+    /// Model step: `claim`.
+    ///
+    /// Must not be cancelled: what was taken would be held without anybody knowing it.
+    pub async fn claim(self: &Arc<Self>, limit: usize) -> Result<Claim, TransportError> {
+        let process = self.process();
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let first = self.sequence.fetch_add(limit, Ordering::Relaxed);
+        let mut script = scripts::CLAIM.prepare_invoke();
+        script
+            .key(&process.alive)
+            .key(self.keys.unacked())
+            .key(self.keys.unacked_index())
+            .key(&process.held);
+        script.arg(limit).arg(format!("{}.", process.id)).arg(first);
+        for list in &self.lists {
+            script.key(&list.key).arg(&list.suffix);
+        }
+        let reply: Value = self.connection.script("fetch messages", &script).await?;
+        let Value::Array(reply) = reply else {
+            return Ok(Claim::LeaseGone);
+        };
+        let mut fields = reply.into_iter();
+        let mut deliveries = Vec::with_capacity(fields.len() / 3);
+        while let (
+            Some(Value::BulkString(tag)),
+            Some(Value::Int(list)),
+            Some(Value::BulkString(message)),
+        ) = (fields.next(), fields.next(), fields.next())
+        {
+            let list = &self.lists[usize::try_from(list).unwrap_or(1).saturating_sub(1)];
+            let tag = String::from_utf8_lossy(&tag).into_owned();
+            self.live().insert(tag.clone());
+            deliveries.push(Delivery::new(
+                Arc::clone(self),
+                Arc::clone(&process),
+                tag,
+                list.key.clone(),
+                list.queue.clone(),
+                message,
+            ));
+        }
+        Ok(Claim::Deliveries(deliveries))
+    }
+
+    /// Ends when a message may be waiting in one of the lists. The message stays where it is.
+    pub async fn message_waiting(&self) {
+        self.arrivals.wait().await;
+    }
+
+    /// Puts back what a claim took whose reply never reached us.
+    ///
+    /// To be called after a failed claim and before the next one, by the one who claims.
+    pub async fn return_unknown_claims(&self) -> Result<usize, TransportError> {
+        let process = self.process();
+        let held = reclaim::held(&self.connection, &self.keys, &process).await?;
+        let mut returned = 0;
+        for delivery in held {
+            if self.live().contains(&delivery.tag) {
+                continue;
+            }
+            // As it was: nobody has begun with it.
+            let queue = self.queue_of(&delivery.list);
+            let message = envelope_of_unacked(&delivery.record, &queue).unwrap_or(delivery.record);
+            let mut script = scripts::REQUEUE.prepare_invoke();
+            script
+                .key(self.keys.unacked())
+                .key(self.keys.unacked_index())
+                .key(&process.held)
+                .key(&delivery.list)
+                .arg(&delivery.tag)
+                .arg(message)
+                .arg("head");
+            returned += self.connection.script::<usize>("return a message", &script).await?;
+        }
+        Ok(returned)
+    }
+
+    /// Sends what has been settled; runs until the broker is closed.
+    pub async fn send_settlements(&self) {
+        self.settlements.run(&self.connection, &self.keys).await;
+    }
+
+    /// Watches the lists for [`Broker::message_waiting`]; never ends.
+    pub async fn watch_lists(&self) {
+        self.arrivals.watch().await;
+    }
+
+    /// The connection that all parts share.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Names of the keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// How this worker consumes.
+    pub fn options(&self) -> &BrokerOptions {
+        &self.options
+    }
+
+    /// Number of deliveries in this process's hands.
+    pub fn deliveries_held(&self) -> usize {
+        self.live().len()
+    }
+
+    pub(super) fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.process.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a new identity, unless another part has already taken one.
+    pub(super) fn replace_process(&self, old: &Arc<Process>, new: Arc<Process>) {
+        let mut current = self.process.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, old) {
+            *current = new;
+        }
+    }
+
+    pub(super) fn forget(&self, tag: &str) {
+        self.live().remove(tag);
+    }
+
+    pub(super) fn queue_of(&self, list: &str) -> String {
+        self.lists
+            .iter()
+            .find(|known| known.key == list)
+            .map_or_else(|| reclaim::queue_of_list(&self.keys, list), |known| known.queue.clone())
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

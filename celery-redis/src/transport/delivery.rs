@@ -1,0 +1,216 @@
+//! A message lent to this process, and the ways to give it back.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::broker::Broker;
+use super::connection::{Backoff, TransportError};
+use super::dead_letters::{DeadLetter, Reason};
+use super::lease::Process;
+use super::scripts;
+use super::settlements::Settlement;
+use crate::wire::envelope::{Redelivery, delivery_count, mark_redelivered};
+use crate::wire::signature::Encoded;
+
+/// A message lent to us: in Redis it is recorded under a tag that only this claim has.
+#[must_use = "an unsettled delivery stays with this process until it ends"]
+pub struct Delivery {
+    broker: Arc<Broker>,
+    process: Arc<Process>,
+    tag: String,
+    list: String,
+    queue: String,
+    message: Vec<u8>,
+}
+
+/// Whether a delivery was still ours when it was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Settled {
+    /// It was, and all of it was done.
+    Done,
+    /// The lease had run out and another has it: nothing was done.
+    LeaseLost,
+}
+
+/// Where a requeued message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// It is served next.
+    Head,
+    /// It is served after all others.
+    Tail,
+}
+
+/// A result to store and publish together with the acknowledgement.
+#[derive(Debug, Clone)]
+pub struct StoredResult {
+    /// Key and channel.
+    pub key: String,
+    /// Seconds to live; 0 for ever.
+    pub ttl_seconds: u64,
+    /// The record's bytes.
+    pub record: String,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        process: Arc<Process>,
+        tag: String,
+        list: String,
+        queue: String,
+        message: Vec<u8>,
+    ) -> Self {
+        Self { broker, process, tag, list, queue, message }
+    }
+
+    /// The message's bytes.
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The queue it came from.
+    pub fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// Acknowledges: the message is done with. Model step: `settle`.
+    pub async fn ack(self) -> Result<Settled, TransportError> {
+        self.settle(Vec::new(), None).await
+    }
+
+    /// Acknowledges, sends `follow_ups` and stores `result`, in one step. Model step: `settle`.
+    ///
+    /// Goes on through any outage of Redis until it is done or the delivery is another's.
+    pub async fn settle(
+        self,
+        follow_ups: Vec<Encoded>,
+        result: Option<StoredResult>,
+    ) -> Result<Settled, TransportError> {
+        let keys = self.broker.keys();
+        let settlement = Settlement {
+            tag: self.tag.clone(),
+            held: self.process.held.clone(),
+            messages: follow_ups
+                .into_iter()
+                .map(|message| (keys.list(&message.queue, message.priority), message.bytes))
+                .collect(),
+            result,
+        };
+        self.broker.settlements.settle(settlement).await
+    }
+
+    /// Gives the message back to its queue.
+    pub async fn requeue(self, position: Position) -> Result<Settled, TransportError> {
+        let message = mark_redelivered(&self.message, Redelivery::Restored);
+        let mut script = scripts::REQUEUE.prepare_invoke();
+        self.name_keys(&mut script);
+        script.key(&self.list).arg(&self.tag).arg(message).arg(match position {
+            Position::Head => "head",
+            Position::Tail => "tail",
+        });
+        self.persist("requeue a message", &script).await
+    }
+
+    /// Puts the message away until `due`; any worker brings it back then. Model step: `defer`.
+    pub async fn defer(self, due: DateTime<Utc>) -> Result<Settled, TransportError> {
+        let keys = self.broker.keys();
+        let micros = due.timestamp_micros();
+        let due = format!("{}.{:06}", micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+        let mut value = format!("{}:{}", self.list.len(), self.list).into_bytes();
+        value.extend_from_slice(&self.message);
+        let mut script = scripts::DEFER.prepare_invoke();
+        self.name_keys(&mut script);
+        script.key(keys.scheduled()).key(keys.scheduled_messages());
+        script.arg(&self.tag).arg(due).arg(value);
+        let settled = self.persist("defer a message", &script).await;
+        self.broker.deferred.notify_one();
+        settled
+    }
+
+    /// Moves the message to the dead letters.
+    pub async fn bury(self, reason: Reason, detail: String) -> Result<Settled, TransportError> {
+        let keys = self.broker.keys();
+        let now = Utc::now();
+        let letter = DeadLetter {
+            reason,
+            detail,
+            queue: self.queue.clone(),
+            list: self.list.clone(),
+            deliveries: delivery_count(&self.message),
+            time: now.timestamp(),
+        };
+        letter.log();
+        let mut script = scripts::BURY.prepare_invoke();
+        self.name_keys(&mut script);
+        script
+            .key(keys.dead())
+            .key(keys.dead_records())
+            .key(keys.dead_messages())
+            .arg(&self.tag)
+            .arg(now.timestamp())
+            .arg(letter.encode())
+            .arg(&self.message)
+            .arg(self.broker.options().dead_letters_kept);
+        let (buried, dropped): (bool, usize) =
+            self.persist_reply("bury a message", &script).await?;
+        if dropped > 0 {
+            log::error!(
+                "dead letters are full at {}: the {dropped} oldest were dropped",
+                self.broker.options().dead_letters_kept
+            );
+        }
+        Ok(if buried { Settled::Done } else { Settled::LeaseLost })
+    }
+
+    /// unacked, unacked_index and held come first in every script that settles.
+    fn name_keys(&self, script: &mut redis::ScriptInvocation<'_>) {
+        let keys = self.broker.keys();
+        script.key(keys.unacked()).key(keys.unacked_index()).key(&self.process.held);
+    }
+
+    async fn persist(
+        &self,
+        action: &'static str,
+        script: &redis::ScriptInvocation<'_>,
+    ) -> Result<Settled, TransportError> {
+        let ours: bool = self.persist_reply(action, script).await?;
+        Ok(if ours { Settled::Done } else { Settled::LeaseLost })
+    }
+
+    /// Repeats through an outage. A step whose reply was lost finds its tag gone, which is the
+    /// same as having been done.
+    async fn persist_reply<T: redis::FromRedisValue>(
+        &self,
+        action: &'static str,
+        script: &redis::ScriptInvocation<'_>,
+    ) -> Result<T, TransportError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.broker.connection().script(action, script).await {
+                Err(error) if error.is_outage() => backoff.wait().await,
+                reply => return reply,
+            }
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.broker.forget(&self.tag);
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The message may carry arguments that nobody may read.
+        formatter
+            .debug_struct("Delivery")
+            .field("tag", &self.tag)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}

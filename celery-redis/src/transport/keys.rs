@@ -1,0 +1,164 @@
+//! Every key and channel that we share with kombu and Celery, and our own.
+
+/// kombu's separator between a queue's name and its priority.
+const SEPARATOR: &str = "\u{6}\u{16}";
+
+/// Priority steps of a queue's lists, in the order they are served (kombu's `priority_steps`).
+pub const PRIORITY_STEPS: [u8; 4] = [0, 3, 6, 9];
+
+/// Names of the broker's keys under one `global_keyprefix`.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Keys under kombu's `global_keyprefix`, prepended as it is.
+    pub fn new(global_keyprefix: &str) -> Self {
+        Self { prefix: global_keyprefix.to_owned() }
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The list of `queue` for messages of `priority`.
+    pub fn list(&self, queue: &str, priority: i64) -> String {
+        match step(priority) {
+            0 => self.key(queue),
+            step => format!("{}{queue}{SEPARATOR}{step}", self.prefix),
+        }
+    }
+
+    /// Every list of `queue`, in the order they are served.
+    pub fn lists(&self, queue: &str) -> [String; 4] {
+        PRIORITY_STEPS.map(|step| self.list(queue, i64::from(step)))
+    }
+
+    /// kombu's hash of delivered, unacknowledged messages.
+    pub fn unacked(&self) -> String {
+        self.key("unacked")
+    }
+
+    /// When each of them was delivered.
+    pub fn unacked_index(&self) -> String {
+        self.key("unacked_index")
+    }
+
+    /// The set of bindings of the direct exchange of a queue's name.
+    pub fn binding(&self, exchange: &str) -> String {
+        self.key(&format!("_kombu.binding.{exchange}"))
+    }
+
+    /// The same in kombu 5.7, which sweeps the other where nobody refreshes it.
+    pub fn permanent_binding(&self, exchange: &str) -> String {
+        self.key(&format!("_kombu.binding_permanent.{exchange}"))
+    }
+
+    /// The member that binds `queue` under its own name.
+    pub fn direct_binding(queue: &str) -> String {
+        format!("{queue}{SEPARATOR}{SEPARATOR}{queue}")
+    }
+
+    /// The queue in a binding's member.
+    pub fn bound_queue(member: &str) -> Option<&str> {
+        member.rsplit(SEPARATOR).next().filter(|queue| !queue.is_empty())
+    }
+
+    /// Pattern of all bindings, and what precedes the exchange in a match.
+    pub fn binding_pattern(&self) -> (String, String) {
+        let start = self.key("_kombu.binding.");
+        (format!("{}*", glob_escape(&start)), start)
+    }
+
+    /// Hash of our processes that hold or may hold deliveries: UUID → description.
+    pub fn processes(&self) -> String {
+        self.key("_celery_redis.processes")
+    }
+
+    /// Present while the process is alive.
+    pub fn alive(&self, process: &str) -> String {
+        self.key(&format!("_celery_redis.alive.{process}"))
+    }
+
+    /// Hash of what a process holds: delivery tag → list.
+    pub fn held(&self, process: &str) -> String {
+        self.key(&format!("_celery_redis.held.{process}"))
+    }
+
+    /// Held by the one worker that reaps just now.
+    pub fn reaper(&self) -> String {
+        self.key("_celery_redis.reaper")
+    }
+
+    /// Sorted set of messages that wait for their instant: tag → epoch seconds.
+    pub fn scheduled(&self) -> String {
+        self.key("_celery_redis.scheduled")
+    }
+
+    /// Their lists and bytes.
+    pub fn scheduled_messages(&self) -> String {
+        self.key("_celery_redis.scheduled_messages")
+    }
+
+    /// Sorted set of dead letters: tag → epoch seconds of burial.
+    pub fn dead(&self) -> String {
+        self.key("_celery_redis.dead")
+    }
+
+    /// Why each is dead.
+    pub fn dead_records(&self) -> String {
+        self.key("_celery_redis.dead_records")
+    }
+
+    /// Their original bytes.
+    pub fn dead_messages(&self) -> String {
+        self.key("_celery_redis.dead_messages")
+    }
+}
+
+/// The record of a task's state, and the channel that announces it. Not under the broker's prefix.
+pub fn task_meta(task_id: &str) -> String {
+    format!("celery-task-meta-{task_id}")
+}
+
+/// The list that a priority falls into (kombu's `_q_for_pri`).
+fn step(priority: i64) -> u8 {
+    PRIORITY_STEPS.into_iter().rev().find(|step| i64::from(*step) <= priority).unwrap_or(0)
+}
+
+fn glob_escape(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, character| {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_priority_falls_into_the_list_of_its_step() {
+        let keys = Keys::new("px:");
+        for (priority, list) in [
+            (-1, "px:q"),
+            (0, "px:q"),
+            (2, "px:q"),
+            (3, "px:q\u{6}\u{16}3"),
+            (8, "px:q\u{6}\u{16}6"),
+            (9, "px:q\u{6}\u{16}9"),
+            (255, "px:q\u{6}\u{16}9"),
+        ] {
+            assert_eq!(keys.list("q", priority), list);
+        }
+    }
+
+    #[test]
+    fn a_binding_names_its_queue() {
+        assert_eq!(Keys::bound_queue(&Keys::direct_binding("mails")), Some("mails"));
+    }
+}

@@ -1,0 +1,96 @@
+//! The lease of one process on the deliveries that it holds.
+//!
+//! A process is known by a fresh UUID, never by its node name: a new process under an old name
+//! must not hide that the old one is dead. Model step: `renew`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::broker::Broker;
+use super::connection::TransportError;
+use super::keys::Keys;
+use super::scripts;
+
+/// One process's identity, and the names of its keys.
+#[derive(Debug)]
+pub struct Process {
+    pub(super) id: String,
+    pub(super) alive: String,
+    pub(super) held: String,
+}
+
+impl Process {
+    pub(super) fn new(keys: &Keys) -> Self {
+        Self::named(keys, &uuid::Uuid::new_v4().to_string())
+    }
+
+    pub(super) fn named(keys: &Keys, id: &str) -> Self {
+        Self { id: id.to_owned(), alive: keys.alive(id), held: keys.held(id) }
+    }
+}
+
+/// What a process says about itself, for people who look at the queues.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Description {
+    /// Node name, `worker@host`.
+    pub node: String,
+    /// Operating system's process id.
+    pub pid: u32,
+    /// Queues that it consumes.
+    pub queues: Vec<String>,
+    /// Slots.
+    pub concurrency: usize,
+    /// Start, epoch seconds.
+    pub started: i64,
+}
+
+/// Whether a process still holds what it held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// Nothing of it was taken.
+    Renewed,
+    /// It was silent for so long that others took its deliveries; it goes on under a new identity.
+    Lost,
+}
+
+impl Broker {
+    /// Makes this process known; until then nothing can be fetched.
+    pub async fn register(&self) -> Result<(), TransportError> {
+        let process = self.process();
+        let description = serde_json::to_string(&self.options().description).unwrap_or_default();
+        let mut script = scripts::REGISTER.prepare_invoke();
+        script
+            .key(self.keys().processes())
+            .key(&process.alive)
+            .arg(&process.id)
+            .arg(millis(self.options().lease))
+            .arg(description);
+        self.connection().script("register the process", &script).await
+    }
+
+    /// Renews the lease on all that this process holds.
+    pub async fn renew(&self) -> Result<Renewal, TransportError> {
+        let process = self.process();
+        let mut script = scripts::RENEW.prepare_invoke();
+        script
+            .key(self.keys().processes())
+            .key(&process.alive)
+            .key(&process.held)
+            .key(self.keys().unacked_index())
+            .arg(&process.id)
+            .arg(millis(self.options().lease));
+        let renewed: bool = self.connection().script("renew the lease", &script).await?;
+        if renewed {
+            return Ok(Renewal::Renewed);
+        }
+        self.replace_process(&process, Arc::new(Process::new(self.keys())));
+        self.register().await?;
+        Ok(Renewal::Lost)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,18 @@
+//! Queues, deliveries and results in Redis: the only code that names a key.
+
+pub mod arrival;
+pub mod beat_state;
+pub mod broker;
+pub mod connection;
+pub mod dead_letters;
+pub mod delivery;
+pub mod inspect;
+pub mod keys;
+pub mod lease;
+pub mod publisher;
+pub mod reclaim;
+pub mod result_backend;
+pub mod scheduled;
+mod scripts;
+pub mod server;
+mod settlements;

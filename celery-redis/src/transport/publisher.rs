@@ -1,0 +1,43 @@
+//! Sending messages into queues.
+
+use std::sync::Arc;
+
+use super::connection::{Connection, TransportError};
+use super::keys::Keys;
+use crate::wire::signature::Encoded;
+
+/// Sends to the queues under one key prefix.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    connection: Arc<Connection>,
+    keys: Keys,
+}
+
+impl Publisher {
+    /// A publisher over `connection`.
+    pub fn new(connection: Arc<Connection>, keys: Keys) -> Self {
+        Self { connection, keys }
+    }
+
+    /// Appends a message to its queue's list. Sent once: after an error it may or may not be there.
+    pub async fn publish(&self, message: &Encoded) -> Result<(), TransportError> {
+        let list = self.keys.list(&message.queue, message.priority);
+        let mut command = redis::cmd("LPUSH");
+        command.arg(list).arg(message.bytes.as_slice());
+        self.connection.query("send a message", &command).await
+    }
+
+    /// Binds a queue under its own name, for producers that send through a named exchange.
+    pub async fn bind(&self, queue: &str) -> Result<(), TransportError> {
+        let member = Keys::direct_binding(queue);
+        let mut pipeline = redis::pipe();
+        pipeline.sadd(self.keys.binding(queue), &member).ignore();
+        pipeline.sadd(self.keys.permanent_binding(queue), &member).ignore();
+        self.connection.pipeline("bind a queue", &pipeline).await
+    }
+
+    /// The connection that messages go through.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}

@@ -1,0 +1,202 @@
+//! Taking back what a process held: the reaper's work, and a leaving process's own.
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+
+use super::broker::Broker;
+use super::connection::{Connection, TransportError};
+use super::dead_letters::{DeadLetter, Reason};
+use super::keys::{Keys, PRIORITY_STEPS};
+use super::lease::Process;
+use super::scripts;
+use crate::wire::envelope::{Redelivery, delivery_count, envelope_of_unacked, mark_redelivered};
+
+/// Deliveries put back in one step, so that Redis serves others in between.
+const BATCH: usize = 100;
+
+/// One delivery that a process holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) tag: String,
+    pub(super) list: String,
+    pub(super) record: Vec<u8>,
+}
+
+/// Why deliveries go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The process's lease ran out.
+    Died,
+    /// The process gives back what it did not finish.
+    Leaves,
+}
+
+impl Broker {
+    /// Puts back what dead processes held; the number of deliveries. Model step: `reap`.
+    ///
+    /// One worker of a fleet does it at a time. Right after an outage nobody does: every lease
+    /// may have run out while Redis could not renew it, and the living need a moment to say so.
+    pub async fn reclaim_dead(&self) -> Result<usize, TransportError> {
+        let serving = self.connection().serving_for();
+        if self.connection().was_interrupted()
+            && serving.is_none_or(|time| time < self.options().lease)
+        {
+            return Ok(0);
+        }
+        if !self.is_reaper().await? {
+            return Ok(0);
+        }
+        let processes: HashMap<String, String> = self
+            .connection()
+            .query("list processes", redis::cmd("HGETALL").arg(self.keys().processes()))
+            .await?;
+        let mut returned = 0;
+        for (id, description) in processes {
+            let process = Process::named(self.keys(), &id);
+            let alive: bool = self
+                .connection()
+                .query("look for a process", redis::cmd("EXISTS").arg(&process.alive))
+                .await?;
+            if alive {
+                continue;
+            }
+            let count = self.put_back(&process, Cause::Died).await?;
+            log::warn!("process {id} is gone ({description}): {count} messages put back");
+            returned += count;
+        }
+        Ok(returned)
+    }
+
+    /// Gives back what this process still holds and ends its lease.
+    pub async fn leave(&self) -> Result<usize, TransportError> {
+        let process = self.process();
+        self.put_back(&process, Cause::Leaves).await
+    }
+
+    async fn is_reaper(&self) -> Result<bool, TransportError> {
+        let milliseconds =
+            u64::try_from((self.options().lease / 6).as_millis()).unwrap_or(1000).max(1);
+        let mut command = redis::cmd("SET");
+        command
+            .arg(self.keys().reaper())
+            .arg(&self.process().id)
+            .arg("NX")
+            .arg("PX")
+            .arg(milliseconds);
+        self.connection()
+            .query::<Option<String>>("become the reaper", &command)
+            .await
+            .map(|set| set.is_some())
+    }
+
+    async fn put_back(&self, process: &Process, cause: Cause) -> Result<usize, TransportError> {
+        let mut held = held(self.connection(), self.keys(), process).await?;
+        // The last one pushed is served first: the oldest claim.
+        held.sort_by_key(|delivery| std::cmp::Reverse(sequence(&delivery.tag)));
+        let now = Utc::now().timestamp();
+        let mut returned = 0;
+        let mut batches = held.chunks(BATCH).collect::<Vec<_>>();
+        if batches.is_empty() {
+            batches.push(&[]);
+        }
+        for batch in batches {
+            let keys = self.keys();
+            let mut script = scripts::RECLAIM.prepare_invoke();
+            script
+                .key(keys.processes())
+                .key(&process.alive)
+                .key(&process.held)
+                .key(keys.unacked())
+                .key(keys.unacked_index())
+                .key(keys.dead())
+                .key(keys.dead_records())
+                .key(keys.dead_messages())
+                .arg(&process.id)
+                .arg(if cause == Cause::Died { "dead" } else { "leaving" })
+                .arg(now);
+            for delivery in batch {
+                let (message, letter) = self.returned(delivery, cause, now);
+                script.arg(&delivery.tag).arg(&delivery.list).arg(message).arg(letter);
+            }
+            let count: i64 = self.connection().script("put messages back", &script).await?;
+            match usize::try_from(count) {
+                Ok(count) => returned += count,
+                // Alive after all.
+                Err(_) => return Ok(returned),
+            }
+        }
+        Ok(returned)
+    }
+
+    /// The message as it goes back, and the record of a dead letter if it goes there.
+    fn returned(&self, delivery: &Held, cause: Cause, now: i64) -> (Vec<u8>, String) {
+        let queue = self.queue_of(&delivery.list);
+        let message = envelope_of_unacked(&delivery.record, &queue)
+            .unwrap_or_else(|| delivery.record.clone());
+        if cause == Cause::Leaves {
+            return (mark_redelivered(&message, Redelivery::Restored), String::new());
+        }
+        let deliveries = delivery_count(&message) + 1;
+        if deliveries < self.options().max_deliveries {
+            return (
+                mark_redelivered(&message, Redelivery::Reclaimed { deliveries }),
+                String::new(),
+            );
+        }
+        let letter = DeadLetter {
+            reason: Reason::Poison,
+            detail: format!("{deliveries} processes died while they had it"),
+            queue,
+            list: delivery.list.clone(),
+            deliveries,
+            time: now,
+        };
+        letter.log();
+        (message, letter.encode())
+    }
+}
+
+/// What a process holds, as Redis has it.
+pub(super) async fn held(
+    connection: &Connection,
+    keys: &Keys,
+    process: &Process,
+) -> Result<Vec<Held>, TransportError> {
+    let lists: Vec<(String, String)> =
+        connection.query("list held messages", redis::cmd("HGETALL").arg(&process.held)).await?;
+    let mut held = Vec::with_capacity(lists.len());
+    for batch in lists.chunks(BATCH) {
+        let mut command = redis::cmd("HMGET");
+        command.arg(keys.unacked());
+        for (tag, _) in batch {
+            command.arg(tag);
+        }
+        let records: Vec<Option<Vec<u8>>> =
+            connection.query("read held messages", &command).await?;
+        for ((tag, list), record) in batch.iter().zip(records) {
+            // Without a record the message was settled, or restored by kombu: only the tag is left.
+            held.push(Held {
+                tag: tag.clone(),
+                list: list.clone(),
+                record: record.unwrap_or_default(),
+            });
+        }
+    }
+    Ok(held)
+}
+
+/// The queue that a list belongs to, for a list that this worker does not consume itself.
+pub(super) fn queue_of_list(keys: &Keys, list: &str) -> String {
+    let without_step = PRIORITY_STEPS
+        .iter()
+        .find_map(|step| list.strip_suffix(&format!("\u{6}\u{16}{step}")))
+        .unwrap_or(list);
+    let prefix = keys.list("", 0);
+    without_step.strip_prefix(&prefix).unwrap_or(without_step).to_owned()
+}
+
+/// A tag's place in the order of its process's claims.
+fn sequence(tag: &str) -> u64 {
+    tag.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,23 @@
+//! The Lua scripts, each one step that cannot be interrupted.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+macro_rules! script {
+    ($name:ident, $file:literal) => {
+        pub(super) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(include_str!(concat!("scripts/", $file, ".lua"))));
+    };
+}
+
+script!(CLAIM, "claim");
+script!(SETTLE, "settle");
+script!(STORE_RESULT, "store_result");
+script!(REGISTER, "register");
+script!(RENEW, "renew");
+script!(RECLAIM, "reclaim");
+script!(REQUEUE, "requeue");
+script!(DEFER, "defer");
+script!(PROMOTE, "promote");
+script!(BURY, "bury");

@@ -1,0 +1,23 @@
+-- Puts messages whose instant has come to the head of their list, the earliest to be served first.
+--
+-- KEYS: scheduled, scheduled_messages
+-- ARGV: limit
+-- Returns {number promoted, milliseconds until the next is due or -1}.
+local time = redis.call('TIME')
+local now = time[1] .. '.' .. string.format('%06d', time[2])
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+for at = #due, 1, -1 do
+  local value = redis.call('HGET', KEYS[2], due[at])
+  redis.call('ZREM', KEYS[1], due[at])
+  if value then
+    redis.call('HDEL', KEYS[2], due[at])
+    local length, start = string.match(value, '^(%d+):()')
+    local list = string.sub(value, start, start + length - 1)
+    redis.call('RPUSH', list, string.sub(value, start + length))
+  end
+end
+local next_due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if #next_due == 0 then
+  return {#due, -1}
+end
+return {#due, math.max(0, math.ceil((tonumber(next_due[2]) - tonumber(now)) * 1000))}

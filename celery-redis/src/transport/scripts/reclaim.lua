@@ -1,0 +1,35 @@
+-- Puts deliveries of one process back: to the head of their list, or to the dead letters.
+--
+-- KEYS: processes, alive, held, unacked, unacked_index, dead, dead_records, dead_messages
+-- ARGV: process, 'dead' (only if its lease has run out) or 'leaving' (by the process itself),
+--       time in seconds, then for each delivery, the one to be served first last:
+--       tag, list, message, '' or the record of a dead letter
+-- Returns the number put back, or -1 when the process is alive after all.
+if ARGV[2] == 'dead' then
+  if redis.call('EXISTS', KEYS[2]) == 1 then
+    return -1
+  end
+end
+-- From here on the process cannot renew, and whoever reclaims next goes on where this one stops.
+redis.call('HSET', KEYS[1], ARGV[1], '')
+local returned = 0
+for at = 4, #ARGV, 4 do
+  local tag, list, message, record = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  redis.call('HDEL', KEYS[3], tag)
+  if redis.call('HDEL', KEYS[4], tag) == 1 then
+    redis.call('ZREM', KEYS[5], tag)
+    if record == '' then
+      redis.call('RPUSH', list, message)
+    else
+      redis.call('ZADD', KEYS[6], ARGV[3], tag)
+      redis.call('HSET', KEYS[7], tag, record)
+      redis.call('HSET', KEYS[8], tag, message)
+    end
+    returned = returned + 1
+  end
+end
+if redis.call('HLEN', KEYS[3]) == 0 then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  redis.call('DEL', KEYS[2])
+end
+return returned

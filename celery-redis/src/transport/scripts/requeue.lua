@@ -1,0 +1,11 @@
+-- Puts one delivery back into its list: to the head, or behind all others.
+--
+-- KEYS: unacked, unacked_index, held, list
+-- ARGV: tag, message, 'head' or 'tail'
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then
+  return 0
+end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call(ARGV[3] == 'head' and 'RPUSH' or 'LPUSH', KEYS[4], ARGV[2])
+return 1

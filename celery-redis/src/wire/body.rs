@@ -1,0 +1,109 @@
+//! The body of a task message: args, kwargs and embed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// `[args, kwargs, embed]` of protocol 2 (`celery.app.amqp`, `as_task_v2`).
+#[derive(Debug, Clone, Default)]
+pub struct Body {
+    /// Positional arguments.
+    pub args: Vec<Value>,
+    /// Keyword arguments.
+    pub kwargs: Map<String, Value>,
+    /// What happens after the task.
+    pub embed: Embed,
+}
+
+/// What happens after the task: signatures, kept as the bytes they arrived in.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Embed {
+    /// Sent when it succeeds.
+    #[serde(default)]
+    pub callbacks: Option<Vec<Box<RawValue>>>,
+    /// Sent when it fails.
+    #[serde(default)]
+    pub errbacks: Option<Vec<Box<RawValue>>>,
+    /// The rest of its chain, last element next.
+    #[serde(default)]
+    pub chain: Option<Vec<Box<RawValue>>>,
+    /// The body of the chord whose header it belongs to.
+    #[serde(default)]
+    pub chord: Option<Box<RawValue>>,
+}
+
+impl Embed {
+    /// Whether nothing follows the task.
+    pub fn is_empty(&self) -> bool {
+        self.callbacks.as_ref().is_none_or(Vec::is_empty)
+            && self.errbacks.as_ref().is_none_or(Vec::is_empty)
+            && self.chain.as_ref().is_none_or(Vec::is_empty)
+            && self.chord.is_none()
+    }
+}
+
+/// Why a body is not one of a task message.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Not JSON at all.
+    #[error("the body is not JSON")]
+    NotJson(#[source] serde_json::Error),
+    /// JSON of another shape.
+    #[error("the body must be [args, kwargs, embed]: {0}")]
+    Shape(String),
+}
+
+impl Body {
+    /// Reads a protocol 2 body.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
+        let parts: Box<RawValue> = serde_json::from_slice(bytes).map_err(BodyError::NotJson)?;
+        let parts: Vec<&RawValue> = serde_json::from_str(parts.get())
+            .map_err(|_| BodyError::Shape("it is no list".to_owned()))?;
+        let [args, kwargs, embed] = parts.as_slice() else {
+            return Err(BodyError::Shape(format!("it has {} elements", parts.len())));
+        };
+        Ok(Self {
+            args: element("args", "a list", args)?,
+            kwargs: element("kwargs", "a mapping", kwargs)?,
+            embed: element::<Option<Embed>>("embed", "a mapping of signatures", embed)?
+                .unwrap_or_default(),
+        })
+    }
+}
+
+pub(super) fn element<'a, T: Deserialize<'a>>(
+    name: &str,
+    expected: &str,
+    value: &'a RawValue,
+) -> Result<T, BodyError> {
+    serde_json::from_str(value.get()).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => BodyError::Shape(format!("{name} must be {expected}")),
+        _ => BodyError::NotJson(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_another_shape_is_named() {
+        for (bytes, complaint) in [
+            (&b"[[1], {}]"[..], "it has 2 elements"),
+            (b"{}", "it is no list"),
+            (b"[1, {}, {}]", "args must be a list"),
+            (b"[[], [], {}]", "kwargs must be a mapping"),
+            (b"[[], {}, []]", "embed must be a mapping of signatures"),
+        ] {
+            let error = Body::decode(bytes).unwrap_err().to_string();
+            assert!(error.ends_with(complaint), "{error}");
+        }
+        assert!(matches!(Body::decode(b""), Err(BodyError::NotJson(_))));
+        assert!(matches!(Body::decode(b"[1,"), Err(BodyError::NotJson(_))));
+    }
+
+    #[test]
+    fn a_null_embed_is_an_empty_one() {
+        assert!(Body::decode(b"[[], {}, null]").unwrap().embed.is_empty());
+    }
+}

@@ -1,0 +1,181 @@
+//! kombu's envelope: the JSON object that is one element of a queue's list.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::python_json;
+use super::raw_map::RawMap;
+
+/// Header of ours that counts how often a message was taken back from a process that died.
+pub const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// `properties` as a producer writes them; field order as kombu's.
+#[derive(Debug, Clone, Serialize)]
+pub struct Properties<'a> {
+    /// The task's id.
+    pub correlation_id: &'a str,
+    /// Unused with Redis; a UUID of the producing process.
+    pub reply_to: &'a str,
+    /// 2 = persistent.
+    pub delivery_mode: u8,
+    /// Milliseconds until the message expires, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiration: Option<String>,
+    /// Where it was sent.
+    pub delivery_info: DeliveryInfo<'a>,
+    /// 0 is served first on Redis.
+    pub priority: i64,
+    /// Always `base64`.
+    pub body_encoding: &'a str,
+    /// Fresh for each message.
+    pub delivery_tag: &'a str,
+}
+
+/// Exchange and routing key; direct queues go through the anonymous exchange.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeliveryInfo<'a> {
+    /// Empty for a direct queue.
+    pub exchange: &'a str,
+    /// The queue's name.
+    pub routing_key: &'a str,
+}
+
+/// A whole envelope as a producer writes it.
+#[derive(Debug, Serialize)]
+pub struct Envelope<'a, H: Serialize> {
+    /// Base64 of the serialised body.
+    pub body: String,
+    /// Character set of the body before base64.
+    #[serde(rename = "content-encoding")]
+    pub content_encoding: &'a str,
+    /// MIME type of the body.
+    #[serde(rename = "content-type")]
+    pub content_type: &'a str,
+    /// The task message's headers.
+    pub headers: H,
+    /// What the transport needs.
+    pub properties: Properties<'a>,
+}
+
+impl<H: Serialize> Envelope<'_, H> {
+    /// The list element's bytes.
+    pub fn encode(&self) -> serde_json::Result<String> {
+        python_json::to_string(self)
+    }
+}
+
+/// How a message that was delivered before is marked when it goes back to its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redelivery {
+    /// Its process gave it back in good order (kombu's `restore`).
+    Restored,
+    /// Its process died with it; the number of times that has happened, this one included.
+    Reclaimed {
+        /// Deaths so far.
+        deliveries: u32,
+    },
+}
+
+#[derive(Deserialize, Serialize)]
+struct DeliveryInfoMap(RawMap);
+
+/// How many processes have died with this message, 0 for bytes that are no envelope.
+pub fn delivery_count(envelope: &[u8]) -> u32 {
+    #[derive(Deserialize)]
+    struct Headers {
+        #[serde(rename = "x-delivery-count", default)]
+        deliveries: u32,
+    }
+    #[derive(Deserialize)]
+    struct Counted {
+        headers: Headers,
+    }
+    serde_json::from_slice::<Counted>(envelope).map_or(0, |counted| counted.headers.deliveries)
+}
+
+/// Marks an envelope as kombu does when it restores one: `headers.redelivered` and
+/// `properties.delivery_info.redelivered` become true, everything else keeps its bytes.
+///
+/// Bytes that are no envelope come back unchanged: whoever decodes them says what is wrong.
+pub fn mark_redelivered(envelope: &[u8], redelivery: Redelivery) -> Vec<u8> {
+    try_mark(envelope, redelivery).unwrap_or_else(|_| envelope.to_vec())
+}
+
+fn try_mark(envelope: &[u8], redelivery: Redelivery) -> serde_json::Result<Vec<u8>> {
+    let mut outer: RawMap = serde_json::from_slice(envelope)?;
+    let mut headers: RawMap = outer.read("headers").unwrap_or_default();
+    headers.set("redelivered", &true)?;
+    if let Redelivery::Reclaimed { deliveries } = redelivery {
+        headers.set(DELIVERY_COUNT, &deliveries)?;
+    }
+    outer.set("headers", &headers)?;
+    if let Some(mut properties) = outer.read::<RawMap>("properties") {
+        let mut info = properties
+            .read::<DeliveryInfoMap>("delivery_info")
+            .map_or_else(RawMap::default, |map| map.0);
+        info.set("redelivered", &true)?;
+        properties.set("delivery_info", &info)?;
+        outer.set("properties", &properties)?;
+    }
+    python_json::to_string(&outer).map(String::into_bytes)
+}
+
+/// The text that precedes and follows an envelope in kombu's `unacked` record,
+/// `[envelope, exchange, routing_key]`.
+///
+/// The record is made and taken apart as text, so that the envelope keeps its bytes even where
+/// they are no JSON.
+pub fn unacked_suffix(queue: &str) -> String {
+    let routing_key = python_json::to_string(queue).unwrap_or_default();
+    format!(r#", "", {routing_key}]"#)
+}
+
+/// The envelope inside an `unacked` record: exact bytes for one of ours, the first element of any
+/// other JSON array.
+pub fn envelope_of_unacked(record: &[u8], queue: &str) -> Option<Vec<u8>> {
+    let suffix = unacked_suffix(queue);
+    record
+        .strip_prefix(b"[")
+        .and_then(|rest| rest.strip_suffix(suffix.as_bytes()))
+        .map(<[u8]>::to_vec)
+        .or_else(|| {
+            let parts: Vec<Box<RawValue>> = serde_json::from_slice(record).ok()?;
+            parts.first().map(|envelope| envelope.get().as_bytes().to_vec())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENVELOPE: &str = r#"{"body": "W10=", "headers": {"id": "a", "n": 12345678901234567890123, "f": 1.0}, "properties": {"delivery_info": {"exchange": "", "routing_key": "q"}, "delivery_tag": "t"}}"#;
+
+    #[test]
+    fn a_redelivered_message_keeps_all_else_byte_for_byte() {
+        let marked = mark_redelivered(ENVELOPE.as_bytes(), Redelivery::Reclaimed { deliveries: 2 });
+        assert_eq!(
+            String::from_utf8(marked.clone()).unwrap(),
+            r#"{"body": "W10=", "headers": {"id": "a", "n": 12345678901234567890123, "f": 1.0, "redelivered": true, "x-delivery-count": 2}, "properties": {"delivery_info": {"exchange": "", "routing_key": "q", "redelivered": true}, "delivery_tag": "t"}}"#
+        );
+        assert_eq!(delivery_count(&marked), 2);
+    }
+
+    #[test]
+    fn bytes_that_are_no_envelope_stay_as_they_are() {
+        for bytes in [&b"not json"[..], b"[1, 2]", b"\xff\xfe"] {
+            assert_eq!(mark_redelivered(bytes, Redelivery::Restored), bytes);
+            assert_eq!(delivery_count(bytes), 0);
+        }
+    }
+
+    #[test]
+    fn an_unacked_record_gives_the_envelope_back() {
+        let ours = [b"[", &b"\xffnot json"[..], unacked_suffix("q").as_bytes()].concat();
+        assert_eq!(envelope_of_unacked(&ours, "q").as_deref(), Some(&b"\xffnot json"[..]));
+        let kombus = format!(r#"[{ENVELOPE}, "exchange", "key"]"#);
+        assert_eq!(
+            envelope_of_unacked(kombus.as_bytes(), "q").as_deref(),
+            Some(ENVELOPE.as_bytes())
+        );
+    }
+}

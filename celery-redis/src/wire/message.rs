@@ -1,0 +1,380 @@
+//! A task message as a worker reads it, of protocol 2 and 1.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::body::{self, Body, BodyError, Embed};
+use super::exception::Exception;
+use super::isoformat::{self, InvalidInstant};
+use super::raw_map::RawMap;
+
+/// A decoded task message.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Name of the task.
+    pub task: String,
+    /// Id of the task; never empty.
+    pub id: String,
+    /// Everything else that the headers say.
+    pub headers: Headers,
+    /// args, kwargs and embed.
+    pub body: Body,
+    /// `properties.reply_to`.
+    pub reply_to: Option<String>,
+    /// `properties.priority`, 0 where absent.
+    pub priority: i64,
+}
+
+/// The headers that a worker acts on; the others travel in the envelope.
+#[derive(Debug, Clone, Default)]
+pub struct Headers {
+    /// Not before.
+    pub eta: Option<DateTime<Utc>>,
+    /// Not after.
+    pub expires: Option<DateTime<Utc>>,
+    /// Group that the task belongs to.
+    pub group: Option<String>,
+    /// Its place in the group.
+    pub group_index: Option<i64>,
+    /// How often it was retried.
+    pub retries: u32,
+    /// Hard time limit, seconds.
+    pub time_limit: Option<f64>,
+    /// Soft time limit, seconds.
+    pub soft_time_limit: Option<f64>,
+    /// First task of the workflow.
+    pub root_id: Option<String>,
+    /// Task that sent this one.
+    pub parent_id: Option<String>,
+    /// `repr` of args, as the producer gives it.
+    pub argsrepr: Option<String>,
+    /// `repr` of kwargs, as the producer gives it.
+    pub kwargsrepr: Option<String>,
+    /// Producer, `gen<pid>@<host>`.
+    pub origin: Option<String>,
+    /// Whether the caller wants no result; `None` where it does not know the task.
+    pub ignore_result: Option<bool>,
+    /// Name to show instead of the task's.
+    pub shadow: Option<String>,
+    /// Taken back from how many dead processes.
+    pub deliveries: u32,
+    /// Delivered before.
+    pub redelivered: bool,
+}
+
+/// A message that cannot be executed, and whom to tell.
+#[derive(Debug, thiserror::Error)]
+#[error("{}message cannot be read: {error}", self.subject())]
+pub struct Undecodable {
+    /// The caller that waits, if the message names one.
+    pub id: Option<String>,
+    /// The task, if the message names one.
+    pub task: Option<String>,
+    /// What is wrong.
+    #[source]
+    pub error: DecodeError,
+}
+
+impl Undecodable {
+    fn subject(&self) -> String {
+        match (&self.task, &self.id) {
+            (Some(task), Some(id)) => format!("{task}[{id}]: "),
+            (None, Some(id)) => format!("[{id}]: "),
+            (Some(task), None) => format!("{task}: "),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// What is wrong with a message.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The list element is no JSON.
+    #[error("it is not JSON ({0})")]
+    NotJson(serde_json::Error),
+    /// The list element is JSON of another shape.
+    #[error("it must be a JSON object with body, headers and properties")]
+    NotAnEnvelope,
+    /// A part of the envelope has the wrong type.
+    #[error("{field} must be {expected}")]
+    Field {
+        /// Where, as a path in the envelope.
+        field: &'static str,
+        /// What is right there.
+        expected: &'static str,
+    },
+    /// `eta` or `expires`.
+    #[error("{field}: {source}")]
+    Instant {
+        /// Which of the two.
+        field: &'static str,
+        /// The value.
+        source: InvalidInstant,
+    },
+    /// No id, so that nobody can be answered.
+    #[error("headers.id is missing, so there is nobody to answer to")]
+    NoId,
+    /// No task name.
+    #[error("headers.task is missing, so there is no telling what to run")]
+    NoTask,
+    /// A serialiser that is not accepted here.
+    #[error("content type {0:?} is not accepted here, only application/json")]
+    ContentType(String),
+    /// A compression that is not accepted here.
+    #[error("compression {0:?} is not accepted here")]
+    Compression(String),
+    /// `body_encoding: base64` with something else in it.
+    #[error("the body is not base64")]
+    NotBase64,
+    /// The body's JSON.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+}
+
+impl DecodeError {
+    /// What the caller's `.get()` raises: the class that kombu or Celery has for it.
+    pub fn exception(&self) -> Exception {
+        let message = Value::String(self.to_string());
+        let (exc_type, module) = match self {
+            Self::ContentType(_) | Self::Compression(_) => {
+                ("ContentDisallowed", "kombu.exceptions")
+            }
+            Self::NotJson(_) | Self::NotBase64 | Self::Body(BodyError::NotJson(_)) => {
+                ("DecodeError", "kombu.exceptions")
+            }
+            _ => ("InvalidTaskError", "celery.exceptions"),
+        };
+        Exception::new(exc_type, module, vec![message])
+    }
+}
+
+#[derive(Deserialize)]
+struct RawEnvelope<'a> {
+    #[serde(borrow, default)]
+    body: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "content-type")]
+    content_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    headers: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    properties: Option<&'a RawValue>,
+}
+
+impl Message {
+    /// Reads a list element.
+    pub fn decode(envelope: &[u8]) -> Result<Self, Undecodable> {
+        let raw: RawEnvelope<'_> =
+            serde_json::from_slice(envelope).map_err(|error| Undecodable {
+                id: None,
+                task: None,
+                error: match error.classify() {
+                    serde_json::error::Category::Data => DecodeError::NotAnEnvelope,
+                    _ => DecodeError::NotJson(error),
+                },
+            })?;
+        let headers = object(raw.headers);
+        let properties = object(raw.properties);
+        let named = |headers: &RawMap, error| Undecodable {
+            id: text(headers, "id"),
+            task: text(headers, "task"),
+            error,
+        };
+        let (headers, properties) = match (headers, properties) {
+            (Some(headers), Some(properties)) => (headers, properties),
+            (Some(headers), None) => {
+                return Err(named(
+                    &headers,
+                    DecodeError::Field { field: "properties", expected: "an object" },
+                ));
+            }
+            (None, _) => {
+                let error = DecodeError::Field { field: "headers", expected: "an object" };
+                return Err(named(&RawMap::default(), error));
+            }
+        };
+        let body = match body_bytes(&raw, &headers, &properties) {
+            Ok(body) => body,
+            Err(error) => return Err(named(&headers, error)),
+        };
+        let decoded = if headers.get("task").is_some() || headers.get("id").is_some() {
+            protocol_2(&headers, &properties, &body)
+        } else {
+            return protocol_1(&properties, &body);
+        };
+        decoded.map_err(|error| named(&headers, error))
+    }
+}
+
+/// Null and absent are an empty object; anything else that is no object is `None`.
+fn object(value: Option<&RawValue>) -> Option<RawMap> {
+    match value {
+        None => Some(RawMap::default()),
+        Some(raw) if raw.get() == "null" => Some(RawMap::default()),
+        Some(raw) => serde_json::from_str(raw.get()).ok(),
+    }
+}
+
+/// A string that is there and not empty.
+fn text(map: &RawMap, key: &str) -> Option<String> {
+    map.read::<String>(key).filter(|text| !text.is_empty())
+}
+
+fn body_bytes(
+    raw: &RawEnvelope<'_>,
+    headers: &RawMap,
+    properties: &RawMap,
+) -> Result<Vec<u8>, DecodeError> {
+    const BODY: DecodeError = DecodeError::Field { field: "body", expected: "a string" };
+    if let Some(content_type) = raw.content_type.filter(|value| value.get() != "null") {
+        let content_type: String = serde_json::from_str(content_type.get())
+            .map_err(|_| DecodeError::Field { field: "content-type", expected: "a string" })?;
+        if content_type != "application/json" {
+            return Err(DecodeError::ContentType(content_type));
+        }
+    }
+    if let Some(compression) = text(headers, "compression") {
+        return Err(DecodeError::Compression(compression));
+    }
+    let body: String =
+        raw.body.ok_or(BODY).and_then(|body| serde_json::from_str(body.get()).map_err(|_| BODY))?;
+    match properties.read::<String>("body_encoding").as_deref() {
+        Some("base64") => STANDARD.decode(&body).map_err(|_| DecodeError::NotBase64),
+        _ => Ok(body.into_bytes()),
+    }
+}
+
+fn protocol_2(headers: &RawMap, properties: &RawMap, body: &[u8]) -> Result<Message, DecodeError> {
+    let id = text(headers, "id").ok_or(DecodeError::NoId)?;
+    let task = text(headers, "task").ok_or(DecodeError::NoTask)?;
+    let (time_limit, soft_time_limit) = time_limits(headers, "headers.timelimit")?;
+    Ok(Message {
+        task,
+        id,
+        headers: Headers {
+            eta: instant(headers, "eta")?,
+            expires: instant(headers, "expires")?,
+            group: optional(headers, "group", "headers.group", "a string or null")?,
+            group_index: optional(
+                headers,
+                "group_index",
+                "headers.group_index",
+                "an integer or null",
+            )?,
+            retries: optional(headers, "retries", "headers.retries", "a count")?.unwrap_or(0),
+            time_limit,
+            soft_time_limit,
+            root_id: optional(headers, "root_id", "headers.root_id", "a string or null")?,
+            parent_id: optional(headers, "parent_id", "headers.parent_id", "a string or null")?,
+            argsrepr: headers.read("argsrepr"),
+            kwargsrepr: headers.read("kwargsrepr"),
+            origin: headers.read("origin"),
+            ignore_result: optional(
+                headers,
+                "ignore_result",
+                "headers.ignore_result",
+                "true, false or null",
+            )?,
+            shadow: headers.read("shadow"),
+            deliveries: headers.read(super::envelope::DELIVERY_COUNT).unwrap_or(0),
+            redelivered: headers.read("redelivered").unwrap_or(false),
+        },
+        body: Body::decode(body)?,
+        reply_to: properties.read("reply_to"),
+        priority: properties.read("priority").unwrap_or(0),
+    })
+}
+
+/// Protocol 1: everything is in the body, one mapping (`celery.app.amqp`, `as_task_v1`).
+fn protocol_1(properties: &RawMap, body: &[u8]) -> Result<Message, Undecodable> {
+    let fields: RawMap = serde_json::from_slice(body).map_err(|error| Undecodable {
+        id: None,
+        task: None,
+        error: match error.classify() {
+            serde_json::error::Category::Data => DecodeError::NoId,
+            _ => DecodeError::Body(BodyError::NotJson(error)),
+        },
+    })?;
+    protocol_1_fields(&fields, properties).map_err(|error| Undecodable {
+        id: text(&fields, "id"),
+        task: text(&fields, "task"),
+        error,
+    })
+}
+
+fn protocol_1_fields(fields: &RawMap, properties: &RawMap) -> Result<Message, DecodeError> {
+    let id = text(fields, "id").ok_or(DecodeError::NoId)?;
+    let task = text(fields, "task").ok_or(DecodeError::NoTask)?;
+    let (time_limit, soft_time_limit) = time_limits(fields, "timelimit")?;
+    let part = |name: &'static str| fields.get(name).filter(|value| value.get() != "null");
+    Ok(Message {
+        headers: Headers {
+            eta: instant(fields, "eta")?,
+            expires: instant(fields, "expires")?,
+            group: optional(fields, "group", "group", "a string or null")?.or(optional(
+                fields,
+                "taskset",
+                "taskset",
+                "a string or null",
+            )?),
+            group_index: optional(fields, "group_index", "group_index", "an integer or null")?,
+            retries: optional(fields, "retries", "retries", "a count")?.unwrap_or(0),
+            time_limit,
+            soft_time_limit,
+            root_id: Some(id.clone()),
+            ..Headers::default()
+        },
+        body: Body {
+            args: part("args")
+                .map_or(Ok(Vec::new()), |args| body::element("args", "a list", args))?,
+            kwargs: part("kwargs")
+                .map_or(Ok(Map::new()), |kwargs| body::element("kwargs", "a mapping", kwargs))?,
+            embed: Embed {
+                callbacks: optional(
+                    fields,
+                    "callbacks",
+                    "callbacks",
+                    "a list of signatures or null",
+                )?,
+                errbacks: optional(fields, "errbacks", "errbacks", "a list of signatures or null")?,
+                chain: None,
+                chord: part("chord").map(ToOwned::to_owned),
+            },
+        },
+        reply_to: properties.read("reply_to"),
+        priority: properties.read("priority").unwrap_or(0),
+        task,
+        id,
+    })
+}
+
+fn optional<'a, T: Deserialize<'a>>(
+    map: &'a RawMap,
+    key: &str,
+    field: &'static str,
+    expected: &'static str,
+) -> Result<Option<T>, DecodeError> {
+    map.get(key).map_or(Ok(None), |value| {
+        serde_json::from_str(value.get()).map_err(|_| DecodeError::Field { field, expected })
+    })
+}
+
+fn instant(map: &RawMap, field: &'static str) -> Result<Option<DateTime<Utc>>, DecodeError> {
+    optional::<String>(map, field, field, "an ISO 8601 time or null")?
+        .map(|value| {
+            isoformat::parse(&value).map_err(|source| DecodeError::Instant { field, source })
+        })
+        .transpose()
+}
+
+fn time_limits(
+    map: &RawMap,
+    field: &'static str,
+) -> Result<(Option<f64>, Option<f64>), DecodeError> {
+    type Pair = (Option<f64>, Option<f64>);
+    Ok(optional::<Pair>(map, "timelimit", field, "[hard, soft], seconds or null")?
+        .unwrap_or((None, None)))
+}

@@ -1,0 +1,12 @@
+//! Celery's message protocol as values: nothing here knows Redis, sockets or time.
+
+pub mod body;
+pub mod envelope;
+pub mod exception;
+pub mod isoformat;
+pub mod message;
+pub mod python_json;
+pub mod python_repr;
+pub mod raw_map;
+pub mod result;
+pub mod signature;
