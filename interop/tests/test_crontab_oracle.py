@@ -1,0 +1,128 @@
+"""Our crontab against Celery's own, over random expressions and instants."""
+
+import json
+import random
+import subprocess
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from celery.schedules import ParseException, crontab
+
+from programs import CHECKOUT
+
+ZONES = ["UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin"]
+CASES = 20_000
+FIELDS = [
+    (0, 59, []),
+    (0, 23, []),
+    (1, 31, []),
+    (1, 12, ["jan", "february", "MAR", "Apr", "dec"]),
+    (0, 6, ["sun", "monday", "TUE", "sat"]),
+]
+
+
+@pytest.fixture(scope="module")
+def ours() -> str:
+    """The path of our parser as a program."""
+    subprocess.run(
+        [
+            "cargo",
+            "build",
+            "-q",
+            "-p",
+            "beat",
+            "--example",
+            "crontab_next",
+            "--message-format=short",
+        ],
+        cwd=CHECKOUT,
+        check=True,
+    )
+    metadata = subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--format-version", "1"],
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+    )
+    return f"{json.loads(metadata.stdout)['target_directory']}/debug/examples/crontab_next"
+
+
+def random_part(source: random.Random, least: int, most: int, names: list[str]) -> str:
+    def value() -> str:
+        if names and source.random() < 0.3:
+            return source.choice(names)
+        # Sometimes one more or one less than there is.
+        return str(source.randint(least, most) + (source.random() < 0.004))
+
+    kind = source.random()
+    if kind < 0.35:
+        return value()
+    head = "*" if kind < 0.6 else f"{value()}-{value()}"
+    step = f"/{source.choice([1, 2, 3, 5, 7, 10, 15, 40, 'x', 0])}"
+    if source.random() < 0.97 and step in ("/x", "/0"):
+        step = ""
+    return head + (step if source.random() < 0.6 else "")
+
+
+def random_field(source: random.Random, least: int, most: int, names: list[str]) -> str:
+    if source.random() < 0.3:
+        return "*"
+    count = source.choice([1, 1, 1, 2, 3])
+    return ",".join(random_part(source, least, most, names) for _ in range(count))
+
+
+def random_case(source: random.Random) -> tuple[str, str, datetime]:
+    expression = " ".join(random_field(source, *field) for field in FIELDS)
+    start = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
+    instant = datetime.fromtimestamp(start + source.randrange(20 * 365 * 86400), UTC)
+    zone = source.choice(ZONES)
+    # The clocks change in March, April, October and November: half of the cases are near that.
+    if source.random() < 0.5:
+        month = source.choice([3, 4, 10, 11])
+        instant = instant.replace(month=month, day=source.randint(1, 30))
+    return expression, zone, instant + timedelta(microseconds=source.randrange(10**6))
+
+
+def in_a_repeated_hour(instant: datetime, zone: str) -> bool:
+    """Whether the clock shows this time for the second time.
+
+    Celery looks for the next time of the clock from the first showing, and so finds slots in the
+    past there: it runs such an entry over and over until the clock is out of that hour.
+    """
+    return instant.astimezone(ZoneInfo(zone)).fold == 1
+
+
+def celerys_answer(expression: str, zone: str, instant: datetime) -> str:
+    try:
+        schedule = crontab.from_string(expression)
+    except (ValueError, ParseException):
+        return "error"
+    schedule.__dict__["tz"] = ZoneInfo(zone)
+    schedule.nowfun = lambda: instant
+    due = instant + schedule.remaining_estimate(instant)
+    return due.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def test_random_expressions_mean_what_they_mean_to_celery(ours: str) -> None:
+    source = random.Random(20261123)
+    cases = [random_case(source) for _ in range(CASES)]
+    cases = [case for case in cases if not in_a_repeated_hour(case[2], case[1])]
+    questions = "\n".join(
+        json.dumps([expression, zone, instant.isoformat()]) for expression, zone, instant in cases
+    )
+    run = subprocess.run(
+        [ours], input=questions, capture_output=True, text=True, check=True, timeout=120
+    )
+    answers = run.stdout.splitlines()
+    assert len(answers) == len(cases)
+
+    wrong = []
+    refused = 0
+    for case, answer in zip(cases, answers, strict=True):
+        expected = celerys_answer(*case)
+        refused += expected == "error"
+        if expected != ("error" if answer.startswith("error:") else answer):
+            wrong.append((*case[:2], case[2].isoformat(), f"Celery {expected}, ours {answer}"))
+    assert not wrong, f"{len(wrong)} of {len(cases)} differ, first: {wrong[:5]}"
+    assert refused > 100, "too few mistakes among the expressions to say anything about them"
