@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,11 @@ def redis(redis_server: RedisServer, redis_database: int) -> Iterator[redis_clie
 @pytest.fixture
 def app(broker_url: str) -> Iterator[Celery]:
     """A Celery app of the kind that a site has; `jwt_auth.tasks` send through it."""
-    yield from celery_app(broker_url)
+    with celery_app(broker_url) as app:
+        yield app
 
 
+@contextmanager
 def celery_app(broker_url: str) -> Iterator[Celery]:
     app = Celery("interop", broker=broker_url, backend=broker_url, set_as_current=True)
     # A caller that loses its server should fail soon, not after the default backoff.

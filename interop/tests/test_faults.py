@@ -102,7 +102,7 @@ def on_own_redis(own_redis, folder, request):
 
 def call(server, name, *args):
     """What a caller gets that has just connected: an old one's subscription may be stale."""
-    for app in celery_app(server.url()):
+    with celery_app(server.url()) as app:
         return app.send_task(name, args).get(timeout=60)
 
 
@@ -119,7 +119,7 @@ def test_a_worker_goes_on_after_redis_was_away(own_redis, on_own_redis):
 
 def test_a_task_that_runs_while_redis_is_away_is_settled_afterwards(own_redis, on_own_redis):
     on_own_redis.interop_worker("-c", "1")
-    for app in celery_app(own_redis.url()):
+    with celery_app(own_redis.url()) as app:
         task_id = app.send_task("bench.sleep", (3,)).id
     client = own_redis.client()
     until(lambda: unacked(client) == 1, "the task runs")
