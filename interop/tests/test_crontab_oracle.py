@@ -3,7 +3,7 @@
 import json
 import random
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,6 +13,8 @@ from programs import CHECKOUT
 
 ZONES = ["UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Europe/Berlin"]
 CASES = 20_000
+START = datetime(2020, 1, 1, tzinfo=timezone.utc)
+YEARS = 20
 FIELDS = [
     (0, 59, []),
     (0, 23, []),
@@ -72,16 +74,37 @@ def random_field(source: random.Random, least: int, most: int, names: list[str])
     return ",".join(random_part(source, least, most, names) for _ in range(count))
 
 
-def random_case(source: random.Random) -> tuple[str, str, datetime]:
-    expression = " ".join(random_field(source, *field) for field in FIELDS)
-    start = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
-    instant = datetime.fromtimestamp(start + source.randrange(20 * 365 * 86400), UTC)
+def clock_changes(zone: str) -> list[datetime]:
+    """When the clocks of a zone are put forward or back, to the minute."""
+    clock = ZoneInfo(zone)
+    changes = []
+    day = timedelta(days=1)
+    for number in range(YEARS * 365):
+        before = START + number * day
+        after = before + day
+        if before.astimezone(clock).utcoffset() == after.astimezone(clock).utcoffset():
+            continue
+        while after - before > timedelta(minutes=1):
+            middle = before + (after - before) / 2
+            if middle.astimezone(clock).utcoffset() == before.astimezone(clock).utcoffset():
+                before = middle
+            else:
+                after = middle
+        changes.append(after)
+    return changes
+
+
+def random_case(
+    source: random.Random, changes: dict[str, list[datetime]]
+) -> tuple[str, str, datetime]:
     zone = source.choice(ZONES)
-    # The clocks change in March, April, October and November: half of the cases are near that.
-    if source.random() < 0.5:
-        month = source.choice([3, 4, 10, 11])
-        instant = instant.replace(month=month, day=source.randint(1, 30))
-    return expression, zone, instant + timedelta(microseconds=source.randrange(10**6))
+    fields = [random_field(source, *field) for field in FIELDS]
+    instant = START + timedelta(days=source.random() * YEARS * 365)
+    if changes[zone] and source.random() < 0.5:
+        instant = source.choice(changes[zone]) + timedelta(hours=source.uniform(-8, 4))
+        # Any day: or else the next slot is months away from the change.
+        fields[2:] = ["*", "*", "*"]
+    return " ".join(fields), zone, instant
 
 
 def in_a_repeated_hour(instant: datetime, zone: str) -> bool:
@@ -101,12 +124,13 @@ def celerys_answer(expression: str, zone: str, instant: datetime) -> str:
     schedule.__dict__["tz"] = ZoneInfo(zone)
     schedule.nowfun = lambda: instant
     due = instant + schedule.remaining_estimate(instant)
-    return due.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return due.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def test_random_expressions_mean_what_they_mean_to_celery(ours: str) -> None:
-    source = random.Random(20261123)
-    cases = [random_case(source) for _ in range(CASES)]
+    source = random.Random(20261123)  # noqa: S311, cases, not secrets
+    changes = {zone: clock_changes(zone) for zone in ZONES}
+    cases = [random_case(source, changes) for _ in range(CASES)]
     cases = [case for case in cases if not in_a_repeated_hour(case[2], case[1])]
     questions = "\n".join(
         json.dumps([expression, zone, instant.isoformat()]) for expression, zone, instant in cases
