@@ -1,1 +1,36 @@
-//! Placeholder while the workspace is laid.
+//! The tables that this project shares with a Django site, and those of its own beside them.
+//!
+//! A site's tables are Django's: they are read and written exactly as Django does it, and never
+//! altered. [`Database::migrate`] makes them where they are missing, and [`Database::check`] says
+//! what is missing.
+
+mod audit_event;
+mod connection;
+mod database;
+mod datetime;
+mod error;
+mod forced_rotation;
+mod key_pair;
+mod key_state;
+mod layout;
+mod migrations;
+mod row_id;
+mod schema;
+mod scope;
+mod task_success;
+mod token;
+
+pub use audit_event::{AuditEvent, NewAuditEvent};
+pub use connection::AnyConnection;
+pub use database::{Connection, Database};
+pub use datetime::{UtcDateTime, UtcDateTimeSql};
+pub use error::DatabaseError;
+pub use forced_rotation::ForcedRotation;
+pub use key_pair::{KeyPair, NewKeyPair};
+pub use key_state::KeyState;
+pub use layout::{IdKind, Layout};
+pub use migrations::MigrationOutcome;
+pub use row_id::{RowId, RowIdSql};
+pub use scope::{NewScope, Scope};
+pub use task_success::TaskSuccess;
+pub use token::{Batch, Counts, Cursor, NewToken, Sweep, Token};

@@ -1,0 +1,4 @@
+DROP TABLE jwt_maintenance_task_success;
+DROP TABLE jwt_maintenance_forced_rotation;
+DROP TABLE jwt_maintenance_audit_event;
+DROP TABLE jwt_maintenance_key_state;

@@ -1,0 +1,2 @@
+DROP INDEX CONCURRENTLY IF EXISTS jwt_maintenance_token_expires;
+DROP INDEX CONCURRENTLY IF EXISTS jwt_maintenance_token_revoked;

@@ -1,0 +1,1 @@
+CREATE TABLE "jwt_auth_jwtkeypair" ("id" integer NOT NULL PRIMARY KEY AUTOINCREMENT, "name" varchar(100) NOT NULL UNIQUE, "private_key_pem" text NOT NULL, "public_key_pem" text NOT NULL, "is_active" bool NOT NULL, "created_at" datetime NOT NULL, "expires_at" datetime NULL);

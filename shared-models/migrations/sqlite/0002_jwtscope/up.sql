@@ -1,0 +1,1 @@
+CREATE TABLE "jwt_auth_jwtscope" ("id" integer NOT NULL PRIMARY KEY AUTOINCREMENT, "name" varchar(100) NOT NULL UNIQUE, "description" text NOT NULL, "is_active" bool NOT NULL, "created_at" datetime NOT NULL);

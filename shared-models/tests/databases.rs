@@ -1,0 +1,456 @@
+//! The same tests on both databases.
+
+#![allow(clippy::unwrap_used, reason = "the whole file is tests")]
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Duration, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
+use secrecy::SecretString;
+use shared_models::{
+    AnyConnection, AuditEvent, Counts, Database, DatabaseError, ForcedRotation, IdKind, KeyPair,
+    KeyState, NewAuditEvent, NewKeyPair, NewScope, NewToken, RowId, Scope, Sweep, TaskSuccess,
+    Token, UtcDateTime,
+};
+use test_servers::Postgres;
+
+/// An empty database, and the folder that it lives in.
+struct Empty {
+    database: Database,
+    url: String,
+    file: Option<PathBuf>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Empty {
+    fn postgres() -> Self {
+        let url = Postgres::shared().create_database();
+        Self { database: connect(&url), url, file: None, _folder: None }
+    }
+
+    fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("var/jwt.sqlite3");
+        let url = format!("sqlite://{}", file.display());
+        Self { database: connect(&url), url, file: Some(file), _folder: Some(folder) }
+    }
+}
+
+fn connect(url: &str) -> Database {
+    Database::connect(&SecretString::from(url.to_owned()), 4).unwrap()
+}
+
+/// Runs each body on PostgreSQL and on SQLite.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod on_postgres {
+            $(#[test] fn $name() { super::$name(&super::Empty::postgres()) })+
+        }
+        mod on_sqlite {
+            $(#[test] fn $name() { super::$name(&super::Empty::sqlite()) })+
+        }
+    };
+}
+
+on_both!(
+    migrations_make_everything_once_and_take_it_back,
+    tables_that_exist_stay_untouched,
+    a_missing_column_is_named,
+    rows_of_each_table_are_read_as_written,
+    tables_with_uuid_keys_and_without_optional_columns_work,
+    a_sweep_walks_in_batches,
+    counts_are_strict,
+    eight_programs_migrate_at_once,
+);
+
+fn at(text: &str) -> UtcDateTime {
+    text.parse::<DateTime<Utc>>().unwrap().into()
+}
+
+fn now() -> UtcDateTime {
+    at("2026-06-01T12:00:00.123456Z")
+}
+
+fn ago(hours: i64) -> UtcDateTime {
+    (DateTime::<Utc>::from(now()) - Duration::hours(hours)).into()
+}
+
+fn token(name: &str, key_pair: RowId, expires_at: UtcDateTime) -> NewToken<'_> {
+    NewToken {
+        id: None,
+        token_id: name,
+        created_at: ago(48),
+        issued_at: ago(48),
+        expires_at,
+        is_revoked: false,
+        revoked_at: None,
+        purpose: "session",
+        key_pair_id: key_pair,
+        user_id: RowId::Int4(7),
+    }
+}
+
+#[derive(QueryableByName)]
+struct Value {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+fn values(connection: &mut AnyConnection, query: &str) -> Vec<String> {
+    let rows: Vec<Value> = sql_query(query).load(connection).unwrap();
+    rows.into_iter().map(|row| row.value).collect()
+}
+
+fn migrations_make_everything_once_and_take_it_back(empty: &Empty) {
+    let database = &empty.database;
+    let error = database.get().unwrap_err();
+    assert!(matches!(error, DatabaseError::Schema(_)));
+    assert!(
+        error.to_string().contains("table jwt_auth_jwttoken is missing: migration 0003_jwttoken")
+    );
+
+    assert_eq!(database.pending_migrations().unwrap().len(), 5);
+    let outcomes = database.migrate().unwrap();
+    assert_eq!(outcomes.len(), 5);
+    assert!(outcomes.iter().all(|outcome| !outcome.found));
+    assert_eq!(database.migrate().unwrap(), []);
+    assert!(!database.check().unwrap().token_expiry_index);
+    database.create_cleanup_indexes().unwrap();
+    database.create_cleanup_indexes().unwrap();
+    assert!(database.check().unwrap().token_expiry_index);
+
+    database.revert_migrations().unwrap();
+    assert!(database.check().is_err());
+    assert_eq!(database.migrate().unwrap().len(), 5);
+}
+
+fn tables_that_exist_stay_untouched(empty: &Empty) {
+    let database = &empty.database;
+    database.migrate().unwrap();
+    let mut connection = database.get().unwrap();
+    let layout = connection.layout;
+    KeyPairRow::insert(&mut connection, &layout, "kept");
+    connection
+        .batch_execute(
+            "DROP TABLE jwt_maintenance_migration; \
+             ALTER TABLE jwt_auth_jwtkeypair ADD COLUMN of_the_site text",
+        )
+        .unwrap();
+
+    let found = database.migrate().unwrap();
+
+    assert!(found.iter().all(|outcome| outcome.found), "{found:?}");
+    database.revert_migrations().unwrap();
+    assert_eq!(KeyPair::all(&mut connection, &layout).unwrap()[0].name, "kept");
+    assert!(database.check().is_ok());
+}
+
+fn a_missing_column_is_named(empty: &Empty) {
+    let database = &empty.database;
+    database.migrate().unwrap();
+    database
+        .get()
+        .unwrap()
+        .batch_execute(
+            "ALTER TABLE jwt_auth_jwtscope DROP COLUMN description; \
+             ALTER TABLE jwt_maintenance_key_state DROP COLUMN retired_at",
+        )
+        .unwrap();
+
+    let error = database.check().unwrap_err().to_string();
+
+    assert!(error.contains("table jwt_auth_jwtscope has no column description"), "{error}");
+    assert!(error.contains("manage.py makemigrations jwt_auth"), "{error}");
+    assert!(error.contains("jwt_maintenance_key_state has no column retired_at"), "{error}");
+    assert!(error.contains("migration 0005_maintenance"), "{error}");
+}
+
+struct KeyPairRow;
+
+impl KeyPairRow {
+    fn insert(connection: &mut AnyConnection, layout: &shared_models::Layout, kid: &str) -> RowId {
+        NewKeyPair::active(layout, kid, "private", "public", now()).insert(connection).unwrap()
+    }
+}
+
+fn rows_of_each_table_are_read_as_written(empty: &Empty) {
+    let database = &empty.database;
+    database.migrate().unwrap();
+    let connection = &mut database.get().unwrap();
+    let layout = connection.layout;
+    assert_eq!(layout.key_pair_ids, IdKind::Integer);
+
+    let id = KeyPairRow::insert(connection, &layout, "kid");
+    assert_eq!(id, RowId::Int8(1));
+    let pending = NewKeyPair::active(&layout, "next", "p", "p", ago(-1)).inactive();
+    pending.insert(connection).unwrap();
+    let [next, first] = &KeyPair::all(connection, &layout).unwrap()[..] else { panic!() };
+    assert_eq!((next.name.as_str(), next.is_active), ("next", false));
+    assert_eq!((first.id, first.created_at, first.is_active), (id, now(), true));
+    assert!(first.replace_private_key_pem(connection, "private", "other").unwrap());
+    assert!(!first.replace_private_key_pem(connection, "private", "third").unwrap());
+    assert!(KeyPair::set_active(id, false, connection).unwrap());
+    assert!(!KeyPair::set_active(id, false, connection).unwrap());
+
+    NewScope::active(&layout, "base", "Basic", now()).insert(connection).unwrap();
+    let scopes = Scope::all(connection).unwrap();
+    assert_eq!((scopes[0].name.as_str(), scopes[0].created_at), ("base", now()));
+
+    token("jti", id, ago(-1)).insert(connection).unwrap();
+    let stored = &Token::all(connection).unwrap()[0];
+    assert_eq!((stored.token_id.as_str(), stored.key_pair_id), ("jti", id));
+    assert_eq!((stored.expires_at, stored.revoked_at), (ago(-1), None));
+    assert_eq!(Token::count_usable(connection, id, now()).unwrap(), 1);
+    assert!(!Token::any_usable(connection, id, ago(-1)).unwrap());
+    assert_eq!(KeyPair::delete_unused(connection, &[id, next.id]).unwrap(), [next.id]);
+
+    let mut state = KeyState::new(id.to_string(), "kid".into());
+    state.save(connection).unwrap();
+    state.superseded_at = Some(now());
+    state.save(connection).unwrap();
+    assert_eq!(KeyState::all(connection).unwrap(), [state]);
+    KeyState::delete(connection, "1").unwrap();
+    assert_eq!(KeyState::all(connection).unwrap(), []);
+
+    let event = NewAuditEvent {
+        at: now(),
+        action: "created",
+        key_pair: "1",
+        kid: "kid",
+        reason: "rotation due",
+        actor: "task 5",
+    };
+    event.insert(connection).unwrap();
+    assert_eq!(AuditEvent::newest(connection, 5).unwrap()[0].actor, "task 5");
+
+    let forced = ForcedRotation { task_id: "5".into(), rotated_at: now(), key_pair: "1".into() };
+    forced.insert(connection).unwrap();
+    assert!(forced.insert(connection).is_err());
+    assert_eq!(ForcedRotation::find(connection, "5").unwrap(), Some(forced));
+    ForcedRotation::delete_before(connection, ago(-1)).unwrap();
+    assert_eq!(ForcedRotation::find(connection, "5").unwrap(), None);
+
+    TaskSuccess::record(connection, "rotate", ago(1)).unwrap();
+    TaskSuccess::record(connection, "rotate", now()).unwrap();
+    let success = &TaskSuccess::all(connection).unwrap()[0];
+    assert_eq!((success.first_at, success.last_at), (ago(1), now()));
+}
+
+fn tables_with_uuid_keys_and_without_optional_columns_work(empty: &Empty) {
+    let database = &empty.database;
+    let (uuid, time) =
+        if empty.file.is_some() { ("char(32)", "datetime") } else { ("uuid", "timestamptz") };
+    let dialect = format!(
+        "CREATE TABLE jwt_auth_jwtkeypair (id {uuid} NOT NULL PRIMARY KEY, \
+         private_key_pem text NOT NULL, public_key_pem text NOT NULL, \
+         is_active boolean NOT NULL, created_at {time} NOT NULL); \
+         CREATE TABLE jwt_auth_jwtscope (id {uuid} NOT NULL PRIMARY KEY, \
+         name varchar(100) NOT NULL UNIQUE, description text NOT NULL, \
+         is_active boolean NOT NULL, created_at {time} NOT NULL); \
+         CREATE TABLE jwt_auth_jwttoken (id {uuid} NOT NULL PRIMARY KEY, \
+         token_id varchar(100) NOT NULL UNIQUE, issued_at {time} NOT NULL, \
+         expires_at {time} NOT NULL, is_revoked boolean NOT NULL, \
+         key_pair_id {uuid} NOT NULL REFERENCES jwt_auth_jwtkeypair (id)); \
+         CREATE TABLE jwt_auth_jwttoken_scopes (jwttoken_id {uuid} NOT NULL \
+         REFERENCES jwt_auth_jwttoken (id), jwtscope_id {uuid} NOT NULL);"
+    );
+    // Opening makes the file; the tables are not there yet.
+    assert!(database.check().is_err());
+    let mut raw = match &empty.file {
+        Some(file) => AnyConnection::Sqlite(
+            diesel::SqliteConnection::establish(file.to_str().unwrap()).unwrap(),
+        ),
+        None => AnyConnection::Postgres(diesel::PgConnection::establish(&empty.url).unwrap()),
+    };
+    raw.batch_execute(&dialect).unwrap();
+    let found = database.migrate().unwrap();
+    assert_eq!(found.iter().filter(|outcome| outcome.found).count(), 4);
+
+    let connection = &mut database.get().unwrap();
+    let layout = connection.layout;
+    assert_eq!(layout.key_pair_ids, IdKind::Uuid);
+    assert!(!layout.key_pair_name && !layout.token_revoked_at);
+    assert_eq!(layout.token_created, Some("issued_at"));
+
+    let id = KeyPairRow::insert(connection, &layout, "kid");
+    let pair = &KeyPair::all(connection, &layout).unwrap()[0];
+    assert_eq!((pair.id, pair.name.as_str()), (id, ""));
+    assert_eq!(id.to_string().len(), 36);
+    let scope = NewScope::active(&layout, "base", "Basic", now()).insert(connection).unwrap();
+    let bare = if empty.file.is_some() { id.to_string().replace('-', "") } else { id.to_string() };
+    let scope =
+        if empty.file.is_some() { scope.to_string().replace('-', "") } else { scope.to_string() };
+    for number in 0..25 {
+        connection
+            .batch_execute(&format!(
+                "INSERT INTO jwt_auth_jwttoken VALUES \
+                 ('000000000000000000000000000000{number:02}', 'jti{number}', \
+                 '2025-01-01 00:00:00', '2025-01-02 00:00:00', false, '{bare}'); \
+                 INSERT INTO jwt_auth_jwttoken_scopes VALUES \
+                 ('000000000000000000000000000000{number:02}', '{scope}')"
+            ))
+            .unwrap();
+    }
+    let revoke = Sweep::RevokeExpired { now: now() };
+    assert_eq!(sweep(connection, &layout, revoke, 10), [10, 10, 5]);
+    assert_eq!(Token::count_usable(connection, id, ago(24 * 900)).unwrap(), 0);
+    let delete = Sweep::DeleteRevoked { before: ago(1) };
+    assert_eq!(sweep(connection, &layout, delete, 10), [10, 10, 5]);
+    let counts = Counts::load(connection, &layout, now(), ago(24), ago(48), ago(1)).unwrap();
+    assert_eq!(counts.total, 0);
+    assert_eq!(KeyPair::delete_unused(connection, &[id]).unwrap(), []);
+    KeyPair::set_active(id, false, connection).unwrap();
+    assert_eq!(KeyPair::delete_unused(connection, &[id]).unwrap(), [id]);
+}
+
+fn sweep(
+    connection: &mut AnyConnection,
+    layout: &shared_models::Layout,
+    sweep: Sweep,
+    limit: u32,
+) -> Vec<u64> {
+    let mut after = None;
+    let mut batches = Vec::new();
+    loop {
+        let batch = sweep.batch(connection, layout, after, limit).unwrap();
+        if batch.tokens > 0 {
+            batches.push(batch.tokens);
+        }
+        let Some(last) = batch.last else { return batches };
+        after = Some(last);
+    }
+}
+
+fn a_sweep_walks_in_batches(empty: &Empty) {
+    let database = &empty.database;
+    database.migrate().unwrap();
+    for indexed in [false, true] {
+        if indexed {
+            database.create_cleanup_indexes().unwrap();
+        }
+        let connection = &mut database.get().unwrap();
+        let layout = connection.layout;
+        assert_eq!(layout.token_expiry_index, indexed);
+        let id = KeyPairRow::insert(connection, &layout, &format!("kid {indexed}"));
+        for number in 0..25 {
+            // Several with the same time, so that the key has to tell them apart.
+            let name = format!("{indexed} {number}");
+            token(&name, id, ago(24 * 100 + number / 10)).insert(connection).unwrap();
+        }
+        token(&format!("{indexed} alive"), id, ago(-1)).insert(connection).unwrap();
+        let revoke = Sweep::RevokeExpired { now: now() };
+        assert_eq!(revoke.count(connection, &layout).unwrap(), 25);
+        assert_eq!(sweep(connection, &layout, revoke, 10), [10, 10, 5]);
+        assert_eq!(sweep(connection, &layout, revoke, 10), [0; 0]);
+        let revoked = Token::all(connection).unwrap();
+        assert_eq!(revoked.iter().filter(|token| token.revoked_at == Some(now())).count(), 25);
+
+        let early = Sweep::DeleteRevoked { before: ago(0) };
+        assert_eq!(sweep(connection, &layout, early, 10), [0; 0]);
+        let late = Sweep::DeleteRevoked { before: ago(-1) };
+        assert_eq!(sweep(connection, &layout, late, 10), [10, 10, 5]);
+    }
+    assert_eq!(Token::all(&mut database.get().unwrap()).unwrap().len(), 2);
+}
+
+fn counts_are_strict(empty: &Empty) {
+    let database = &empty.database;
+    database.migrate().unwrap();
+    let connection = &mut database.get().unwrap();
+    let layout = connection.layout;
+    let id = KeyPairRow::insert(connection, &layout, "kid");
+    let other = NewKeyPair::active(&layout, "old", "p", "p", now()).inactive();
+    let other = other.insert(connection).unwrap();
+    token("now", id, now()).insert(connection).unwrap();
+    token("past", id, ago(1)).insert(connection).unwrap();
+    token("long past", id, ago(49)).insert(connection).unwrap();
+    token("future", id, ago(-1)).insert(connection).unwrap();
+    NewToken { created_at: ago(24), ..token("future of old", other, ago(-1)) }
+        .insert(connection)
+        .unwrap();
+    NewToken { is_revoked: true, revoked_at: Some(ago(1)), ..token("revoked", id, ago(-5)) }
+        .insert(connection)
+        .unwrap();
+    NewToken { is_revoked: true, ..token("forgotten", id, ago(24 * 91)) }
+        .insert(connection)
+        .unwrap();
+
+    let counts = Counts::load(connection, &layout, now(), ago(24), ago(48), ago(24 * 90)).unwrap();
+
+    let expected = Counts {
+        total: 7,
+        active: 2,
+        expired: 3,
+        revoked: 2,
+        recent: 1,
+        overdue: 1,
+        undeleted: 1,
+        active_on_inactive_key_pairs: 1,
+    };
+    assert_eq!(counts, expected);
+}
+
+fn eight_programs_migrate_at_once(empty: &Empty) {
+    let made: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| empty.database.migrate().unwrap().len())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(made, 5);
+}
+
+#[test]
+fn sqlite_holds_the_text_that_django_writes_and_a_new_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let empty = Empty::sqlite();
+    empty.database.migrate().unwrap();
+    let connection = &mut empty.database.get().unwrap();
+    let layout = connection.layout;
+    NewScope::active(&layout, "a", "", now()).insert(connection).unwrap();
+    NewScope::active(&layout, "b", "", at("2026-01-01T00:00:00Z")).insert(connection).unwrap();
+    let texts =
+        values(connection, "SELECT created_at AS value FROM jwt_auth_jwtscope ORDER BY name");
+    assert_eq!(texts, ["2026-06-01 12:00:00.123456", "2026-01-01 00:00:00"]);
+    let mode = std::fs::metadata(empty.file.unwrap()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o007, 0, "{mode:o}");
+    assert_eq!(
+        values(connection, "SELECT journal_mode AS value FROM pragma_journal_mode"),
+        ["wal"]
+    );
+}
+
+#[test]
+fn postgres_passes_over_tokens_that_another_transaction_holds() {
+    let url = Postgres::shared().create_database();
+    let database = connect(&url);
+    database.migrate().unwrap();
+    let connection = &mut database.get().unwrap();
+    let layout = connection.layout;
+    let id = KeyPairRow::insert(connection, &layout, "kid");
+    for name in ["held", "free"] {
+        token(name, id, ago(1)).insert(connection).unwrap();
+    }
+    let revoke = Sweep::RevokeExpired { now: now() };
+    database
+        .get()
+        .unwrap()
+        .transaction::<_, diesel::result::Error, _>(|other| {
+            sql_query("SELECT id FROM jwt_auth_jwttoken WHERE token_id = 'held' FOR UPDATE")
+                .execute(other)?;
+            assert_eq!(revoke.batch(connection, &layout, None, 10)?.tokens, 1);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(revoke.batch(connection, &layout, None, 10).unwrap().tokens, 1);
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_an_error_and_not_a_new_file() {
+    let error = connect("postgres://user:geheim@127.0.0.1:1/db").check().unwrap_err();
+    assert!(matches!(error, DatabaseError::Connect { .. }));
+    assert!(!error.to_string().contains("geheim"), "{error}");
+    assert!(!std::path::Path::new("postgres:").exists());
+}
