@@ -18,7 +18,7 @@ Exit status:
   1   with --check: beat is not alive
   64  the command line is wrong
   71  the system refused something beat needs
-  75  the broker cannot be reached (--list and --check; beat itself waits for it)
+  69  the broker cannot be reached (--list and --check; beat itself waits for it)
   78  a setting is wrong
 
 Settings: CELERY_BROKER_URL, BROKER_GLOBAL_KEYPREFIX, BEAT_QUEUE, RUST_LOG.";
@@ -78,7 +78,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) | Self::Broker(_) | Self::Crontab(_) => 78,
-            Self::State(_) => 75,
+            Self::State(_) => 69,
             Self::Output(_) | Self::Signals(_) | Self::Runtime(_) => 71,
         })
     }

@@ -81,7 +81,7 @@ async fn beat_waits_for_a_broker_that_is_not_there_yet() {
 
     let running = Running::start(&url);
     let unreachable = run(&url, &["--check", "--node", "beat@test"]);
-    assert_eq!(unreachable.status.code(), Some(75));
+    assert_eq!(unreachable.status.code(), Some(69));
     broker.server.restart();
     eventually("beat is alive", || run(&url, &["--check", "--node", "beat@test"]).status.success())
         .await;
