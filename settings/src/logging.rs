@@ -6,21 +6,31 @@ use log::LevelFilter;
 /// Starts the log of this process. `RUST_LOG` decides what is shown; without it, `level` does,
 /// and without that `info`. Later calls change nothing.
 pub fn init(level: Option<&str>) {
-    let mut builder = Builder::new();
     let parsed = level.map(parse_level);
-    builder.filter_level(match parsed {
+    let level = match parsed {
         Some(Ok(level)) => level,
         _ => LevelFilter::Info,
-    });
+    };
+    init_with(level.as_str());
+    if let Some(Err(message)) = parsed {
+        log::warn!("{message}; using info");
+    }
+}
+
+/// As [`init`], with filters in the form of `RUST_LOG` in place of a level:
+/// `warn,celery_redis=off`.
+pub fn init_with(filters: &str) {
+    let mut builder = Builder::new();
+    // Not both: what the filters switch off, RUST_LOG could not switch on again.
+    if std::env::var_os("RUST_LOG").is_none_or(|own| own.is_empty()) {
+        builder.parse_filters(filters);
+    }
     builder
         .parse_env("RUST_LOG")
         .format_timestamp(Some(TimestampPrecision::Millis))
         .target(Target::Stderr);
     if builder.try_init().is_err() {
         log::debug!("the log was started before");
-    }
-    if let Some(Err(message)) = parsed {
-        log::warn!("{message}; using info");
     }
 }
 
