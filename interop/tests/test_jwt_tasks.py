@@ -1,4 +1,4 @@
-"""The five tasks: Django sends them with `.delay()`, the Rust worker does them on Django's tables."""
+"""The five tasks: Django sends them, the Rust worker does them on Django's tables."""
 
 from datetime import datetime, timedelta
 
