@@ -24,8 +24,11 @@ import django
 
 django.setup()
 
+from django.conf import UserSettingsHolder
+from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import connections
+from django.test import override_settings
 
 from project.settings import database as django_database
 
@@ -188,3 +191,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Any:
         for name, text in programs.logs():
             report.sections.append((f"log of {name}", text[-20_000:]))
     return report
+
+
+@pytest.fixture
+def settings() -> Iterator[UserSettingsHolder]:
+    """Django's settings; what a test changes is as before afterwards."""
+    with override_settings():
+        yield django_settings
