@@ -25,6 +25,7 @@ from jwt_auth.models import JWTKeyPair, JWTScope, JWTToken
 HEALTH_EXIT_CODES = {"ok": 0, "warning": 1, "critical": 2}
 
 # Failures stay apart from the exit codes of `health`; the numbers are those of sysexits.h.
+USAGE = 64
 UNAVAILABLE = 69
 TASK_FAILED = 70
 NO_ANSWER = 75
@@ -44,7 +45,7 @@ class Command(BaseCommand):
 
     help = (
         "Maintains the JWT key pairs, scopes and tokens through the Rust worker. Exit status:"
-        " 0 done; health: 1 warning, 2 critical; 69 broker or result backend unreachable,"
+        " 0 done; health: 1 warning, 2 critical; 64 wrong options, 69 Redis unreachable,"
         " 70 the task failed, 75 no answer in time."
     )
 
@@ -75,7 +76,8 @@ class Command(BaseCommand):
         rotate.add_argument(
             "--retire-now",
             action="store_true",
-            help="deactivate all older key pairs at once: their tokens become invalid",
+            help="with --force: deactivate all older key pairs at once, for a key that has leaked;"
+            " their tokens become invalid",
         )
         action("health", self._health, "count and judge; the exit status tells")
         action("status", self._status, "list key pairs, scopes and tokens; needs no worker")
@@ -119,6 +121,8 @@ class Command(BaseCommand):
         )
 
     def _rotate(self, options: dict[str, Any]) -> Report:
+        if options["retire_now"] and not options["force"]:
+            raise CommandError("--retire-now needs --force", returncode=USAGE)
         arguments = {name: True for name in ("force", "retire_now") if options[name]}
         result = self._run(tasks.rotate_jwt_keypairs, options, **arguments)
         return Report(result, self._rotation_lines(result))
