@@ -45,7 +45,7 @@ def test_a_living_worker_keeps_its_long_task(app, programs, redis):
 
     until(lambda: result.ready() or waiting(redis) > 0 or unacked(redis) != 1, "it ends", 60)
 
-    assert result.get(timeout=5) is None
+    assert result.get(timeout=5) == 40
 
 
 def test_a_warm_shutdown_finishes_what_runs_and_leaves_the_rest_in_the_queue(app, programs, redis):
@@ -58,7 +58,7 @@ def test_a_warm_shutdown_finishes_what_runs_and_leaves_the_rest_in_the_queue(app
     worker.send(signal.SIGTERM)
 
     assert worker.wait() == 0
-    assert running.get(timeout=5) is None
+    assert running.get(timeout=5) == 2
     assert waiting(redis) == 5
     assert unacked(redis) == 0
 

@@ -1,7 +1,10 @@
 """What a Python caller gets from `.get()` when a Rust worker did the task."""
 
+import json
+from datetime import datetime, timedelta, timezone
+
 import pytest
-from celery.exceptions import NotRegistered
+from celery.exceptions import NotRegistered, TaskRevokedError
 
 from messages import envelope, push, unacked, waiting
 from waiting import until
@@ -45,9 +48,58 @@ def test_a_result_expires_after_a_day(app, worker, redis):
 def test_an_error_of_the_task_is_raised_for_the_caller(app, worker):
     result = app.send_task("bench.fail", ("the disk is full",))
 
-    with pytest.raises(Exception, match="the disk is full"):
+    with pytest.raises(ValueError, match="the disk is full"):
         result.get(timeout=30)
     assert result.state == "FAILURE"
+
+
+def test_a_panic_is_a_failure_and_the_worker_goes_on(app, worker):
+    with pytest.raises(Exception, match="the index is out of bounds"):
+        app.send_task("bench.panic", ("the index is out of bounds",)).get(timeout=30)
+
+    assert worker.is_running()
+    assert app.send_task("bench.add", (1, 1)).get(timeout=30) == 2
+
+
+def test_a_task_that_asks_for_a_retry_is_tried_again(app, worker):
+    assert app.send_task("bench.retry", (2, 0.1)).get(timeout=30) == 2
+
+
+def test_retries_end_with_the_error_of_the_task(app, worker):
+    with pytest.raises(KeyError, match="again"):
+        app.send_task("bench.retry", (5, 0), {"max_retries": 1}).get(timeout=30)
+
+
+def test_a_state_of_its_own_reaches_the_caller(app, worker):
+    result = app.send_task("bench.progress", (2, 1))
+
+    until(lambda: result.state == "PROGRESS", "the task shows how far it is")
+    assert result.info["of"] == 2
+    assert result.get(timeout=30) == 2
+
+
+def test_a_task_with_a_countdown_waits_for_it(app, worker, redis):
+    sent = datetime.now(timezone.utc)
+    result = app.send_task("bench.add", (1, 2), countdown=2)
+
+    assert result.get(timeout=30) == 3
+    assert result.date_done - sent >= timedelta(seconds=2)
+    until(lambda: unacked(redis) == 0, "the message is acknowledged")
+
+
+def test_a_message_that_expired_is_revoked(app, redis, programs):
+    result = app.send_task("bench.incr", ("calls",), expires=0.01)
+    until(lambda: datetime.now(timezone.utc) > result_expiry(redis), "it has expired")
+    programs.interop_worker()
+
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=30)
+    assert redis.get("calls") is None
+
+
+def result_expiry(redis):
+    message = json.loads(redis.lindex("celery", 0))
+    return datetime.fromisoformat(message["headers"]["expires"])
 
 
 def test_an_unknown_task_is_not_registered(app, worker):
