@@ -70,7 +70,7 @@ def _made() -> list[Case]:
     found = []
 
     def add(name: str, damage: Callable[[dict[str, Any], str], Any], *, answered: bool) -> None:
-        key = f"ran:{name}"
+        key = f"ran:{len(found)} {name}"
         task_id = str(uuid.uuid4())
         message = envelope(TASK, key, task_id=task_id)
         changed = damage(message, key)

@@ -39,13 +39,13 @@ def test_every_task_of_a_killed_worker_is_done(app, programs, redis):
 def test_a_living_worker_keeps_its_long_task(app, programs, redis):
     """Longer than a dead worker's messages need to come back."""
     programs.interop_worker("-c", "1")
-    result = app.send_task("bench.sleep", (40,))
+    result = app.send_task("bench.sleep", (25,))
     until(lambda: unacked(redis) == 1, "the worker holds the task")
     programs.interop_worker("-c", "1")
 
     until(lambda: result.ready() or waiting(redis) > 0 or unacked(redis) != 1, "it ends", 60)
 
-    assert result.get(timeout=5) == 40
+    assert result.get(timeout=5) == 25
 
 
 def test_a_warm_shutdown_finishes_what_runs_and_leaves_the_rest_in_the_queue(app, programs, redis):
