@@ -63,6 +63,12 @@ class Programs:
     def beat(self, *arguments: str, **env: str) -> Process:
         return self._start("beat", arguments, env)
 
+    def python_worker(self, *arguments: str, **env: str) -> Process:
+        """Celery's own worker, with the tasks of python_worker.py."""
+        command = [sys.executable, "-m", "celery", "-A", "python_worker", "worker", "-l", "info"]
+        env = {"PYTHONPATH": str(Path(__file__).parent)} | env
+        return self._spawn("python-worker", [*command, *arguments], env)
+
     def jwt_manage(self, *arguments: str, **env: str) -> Completed:
         """Runs the operator's tool to its end."""
         return self._run([binary("jwt_manage"), *arguments], env)
@@ -89,12 +95,11 @@ class Programs:
         return self._start(name, arguments, env)
 
     def _start(self, name: str, arguments: tuple[str, ...], env: dict[str, str]) -> Process:
+        return self._spawn(name, [binary(name), *arguments], env)
+
+    def _spawn(self, name: str, command: list[str], env: dict[str, str]) -> Process:
         self._numbers[name] = number = self._numbers.get(name, 0) + 1
-        process = Process(
-            [binary(name), *arguments],
-            self._folder / f"{name}-{number}.log",
-            env=self.env | env,
-        )
+        process = Process(command, self._folder / f"{name}-{number}.log", env=self.env | env)
         self._started.append(process)
         return process
 
