@@ -3,9 +3,14 @@
 // The derive writes public items without documentation.
 #![allow(missing_docs)]
 
-use diesel::connection::{AnsiTransactionManager, Connection as _, TransactionManager};
+use diesel::connection::{
+    AnsiTransactionManager, Connection as _, SimpleConnection, TransactionManager,
+};
 use diesel::result::Error;
 use diesel::{MultiConnection, PgConnection, SqliteConnection};
+
+/// Any number that other programs are unlikely to lock; given back at the end of a transaction.
+const KEY_PAIR_LOCK: &str = "SELECT pg_advisory_xact_lock(7305809153227281154)";
 
 /// A connection to PostgreSQL or to SQLite.
 #[derive(MultiConnection)]
@@ -20,6 +25,24 @@ impl AnyConnection {
     /// Whether this is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres(_))
+    }
+
+    /// As [`AnyConnection::write_transaction`], one at a time among all that call this: whoever
+    /// changes key pairs sees what the one before has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`AnyConnection::write_transaction`].
+    pub fn exclusive_transaction<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.write_transaction(|connection| {
+            if connection.is_postgres() {
+                connection.batch_execute(KEY_PAIR_LOCK)?;
+            }
+            work(connection)
+        })
     }
 
     /// Runs `work` in one transaction that may write. On SQLite it takes the lock of the only

@@ -16,6 +16,8 @@ pub struct KeyState {
     pub kid: String,
     /// Whether it was published ahead of its rotation, and waits for it.
     pub is_pending: bool,
+    /// Whether its tokens must not be accepted any more, because others may know it.
+    pub is_withdrawn: bool,
     /// When it began to sign.
     pub activated_at: Option<UtcDateTime>,
     /// When a newer one began to sign in its place.
@@ -31,6 +33,7 @@ impl KeyState {
             key_pair,
             kid,
             is_pending: false,
+            is_withdrawn: false,
             activated_at: None,
             superseded_at: None,
             retired_at: None,
@@ -54,15 +57,17 @@ impl KeyState {
     pub fn save(&self, connection: &mut AnyConnection) -> QueryResult<()> {
         sql_query(
             "INSERT INTO jwt_maintenance_key_state \
-             (key_pair, kid, is_pending, activated_at, superseded_at, retired_at) \
-             VALUES ($1, $2, $3, $4, $5, $6) \
+             (key_pair, kid, is_pending, is_withdrawn, activated_at, superseded_at, retired_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) \
              ON CONFLICT (key_pair) DO UPDATE SET kid = excluded.kid, \
-             is_pending = excluded.is_pending, activated_at = excluded.activated_at, \
+             is_pending = excluded.is_pending, is_withdrawn = excluded.is_withdrawn, \
+             activated_at = excluded.activated_at, \
              superseded_at = excluded.superseded_at, retired_at = excluded.retired_at",
         )
         .bind::<Text, _>(&self.key_pair)
         .bind::<Text, _>(&self.kid)
         .bind::<Bool, _>(self.is_pending)
+        .bind::<Bool, _>(self.is_withdrawn)
         .bind::<Nullable<UtcDateTimeSql>, _>(self.activated_at)
         .bind::<Nullable<UtcDateTimeSql>, _>(self.superseded_at)
         .bind::<Nullable<UtcDateTimeSql>, _>(self.retired_at)

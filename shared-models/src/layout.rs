@@ -45,7 +45,15 @@ const NEEDED: [(&str, &[&str]); 8] = [
     (TOKEN_SCOPES, &["jwttoken_id"]),
     (
         "jwt_maintenance_key_state",
-        &["key_pair", "kid", "is_pending", "activated_at", "superseded_at", "retired_at"],
+        &[
+            "key_pair",
+            "kid",
+            "is_pending",
+            "is_withdrawn",
+            "activated_at",
+            "superseded_at",
+            "retired_at",
+        ],
     ),
     ("jwt_maintenance_audit_event", &["id", "at", "action", "key_pair", "kid", "reason", "actor"]),
     ("jwt_maintenance_forced_rotation", &["task_id", "rotated_at", "key_pair"]),

@@ -56,6 +56,7 @@ diesel::table! {
         key_pair -> Text,
         kid -> Text,
         is_pending -> Bool,
+        is_withdrawn -> Bool,
         activated_at -> Nullable<UtcDateTimeSql>,
         superseded_at -> Nullable<UtcDateTimeSql>,
         retired_at -> Nullable<UtcDateTimeSql>,

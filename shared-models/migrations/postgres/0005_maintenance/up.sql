@@ -3,6 +3,7 @@ CREATE TABLE jwt_maintenance_key_state (
     key_pair varchar(64) NOT NULL PRIMARY KEY,
     kid varchar(100) NOT NULL,
     is_pending boolean NOT NULL,
+    is_withdrawn boolean NOT NULL,
     activated_at timestamp with time zone NULL,
     superseded_at timestamp with time zone NULL,
     retired_at timestamp with time zone NULL

@@ -3,6 +3,7 @@ CREATE TABLE jwt_maintenance_key_state (
     key_pair varchar(64) NOT NULL PRIMARY KEY,
     kid varchar(100) NOT NULL,
     is_pending bool NOT NULL,
+    is_withdrawn bool NOT NULL,
     activated_at datetime NULL,
     superseded_at datetime NULL,
     retired_at datetime NULL
