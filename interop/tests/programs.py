@@ -82,6 +82,10 @@ class Programs:
         manage = CHECKOUT / "python" / "example" / "manage.py"
         return self._run([sys.executable, str(manage), *arguments], env)
 
+    def interop_tokens(self, request: str) -> Completed:
+        """Signs or verifies a token in Rust."""
+        return self._run([binary("interop-tokens")], {}, request)
+
     def logs(self) -> list[tuple[str, str]]:
         return [(process.name, process.output()) for process in self._started]
 
@@ -103,7 +107,7 @@ class Programs:
         self._started.append(process)
         return process
 
-    def _run(self, command: list[str], env: dict[str, str]) -> Completed:
+    def _run(self, command: list[str], env: dict[str, str], input_text: str = "") -> Completed:
         done = subprocess.run(
             command,
             capture_output=True,
@@ -111,7 +115,7 @@ class Programs:
             env=self.env | env,
             cwd=self._folder,
             timeout=120,
-            stdin=subprocess.DEVNULL,
+            input=input_text,
             check=False,
         )
         return Completed(done.returncode, done.stdout, done.stderr)

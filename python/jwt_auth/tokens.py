@@ -13,7 +13,7 @@ from typing import Any
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
@@ -25,6 +25,9 @@ from django.utils import timezone
 
 from jwt_auth.conf import token_settings
 from jwt_auth.models import JWTKeyPair, JWTScope, JWTToken
+
+# The algorithm that fits a curve, by the curve's name.
+EC_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384"}
 
 
 class TokenError(Exception):
@@ -158,9 +161,9 @@ def _verification_key(key_pair: JWTKeyPair) -> tuple[RSAPublicKey | EllipticCurv
         raise KeyPairError(f"the public key of {key_pair.name} cannot be read") from error
     if isinstance(key, RSAPublicKey):
         return key, "RS256"
-    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
-        return key, "ES256"
-    raise KeyPairError(f"{key_pair.name} is neither an RSA nor a P-256 key pair")
+    if isinstance(key, EllipticCurvePublicKey) and key.curve.name in EC_ALGORITHMS:
+        return key, EC_ALGORITHMS[key.curve.name]
+    raise KeyPairError(f"{key_pair.name} is neither an RSA nor a P-256 or P-384 key pair")
 
 
 def _signing_key(key_pair: JWTKeyPair, password: bytes | None) -> Any:
