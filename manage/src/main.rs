@@ -1,2 +1,63 @@
-//! Placeholder while the workspace is laid.
-fn main() {}
+//! The operator's tool for a site's JWT authentication.
+//!
+//! `main` → [`commands`] (directly on the database, through the functions of `tasks`, or through
+//! a worker, [`queued`]) → [`report`] (for people and for programs). What goes wrong is a
+//! [`failure`], with an exit status of its own kind.
+
+mod cli;
+mod commands;
+mod failure;
+mod queue;
+mod queued;
+mod report;
+mod session;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use settings::{Env, logging};
+
+use cli::Arguments;
+use failure::{Failure, exit};
+use report::{Report, bad};
+use session::Session;
+
+/// What these log about an outage, the error says already.
+const LOG_FILTERS: &str = "warn,celery_redis=off,r2d2=off";
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let asked_for = !message.use_stderr();
+            let written = message.print().is_ok();
+            return ExitCode::from(if asked_for && written { 0 } else { exit::USAGE });
+        }
+    };
+    match &arguments.loglevel {
+        Some(level) => logging::init(Some(level)),
+        None => logging::init_with(LOG_FILTERS),
+    }
+    let outcome = run(&arguments).and_then(|report| {
+        report.write(arguments.json)?;
+        Ok(report.exit)
+    });
+    ExitCode::from(outcome.unwrap_or_else(|failure| {
+        complain(&failure);
+        failure.exit()
+    }))
+}
+
+fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    let session = Session::new(Env::load(arguments.settings.as_deref())?);
+    commands::run(&session, &arguments.command)
+}
+
+fn complain(failure: &Failure) {
+    let mut output = anstream::stderr().lock();
+    let hint = failure.hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
+    let line = format!("{} {}{hint}", bad("error:"), failure.sentence());
+    // Where this cannot be written either, only the exit status is left to tell.
+    writeln!(output, "{line}").ok();
+}

@@ -1,0 +1,200 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use settings::logging;
+
+/// Where a task goes that is sent without naming a queue.
+const DEFAULT_QUEUE: &str = "celery";
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0   done; health: healthy
+  1   health: warning
+  2   health: critical
+  64  the command line is wrong
+  69  Redis cannot be reached
+  70  the work failed: the task, the command, or the tables are not what is needed
+  71  the system refused something, such as writing a file
+  74  the database cannot be reached
+  75  no result came in time
+  78  a setting is wrong
+
+With --json, one JSON object is written to standard output; messages go to standard error.
+Settings are read from the environment, over a file of the same names (--settings, SETTINGS_FILE).";
+
+/// Maintains the JWT key pairs, scopes and tokens of a Django site.
+///
+/// Works directly on the database (DATABASE_URL), so also while Redis is down. With --queue, a
+/// worker does the work instead.
+#[derive(Debug, Parser)]
+#[command(name = "jwt_manage", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// Write one JSON object instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// A TOML file of settings; the environment comes first
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+    /// What to log to standard error: error, warning, info, debug or trace [default: warning]
+    #[arg(short = 'l', long, global = true, value_name = "LEVEL", value_parser = level)]
+    pub(crate) loglevel: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create the missing default scopes, and a key pair if none is active
+    Init(Change),
+    /// Revoke expired tokens, and delete those that were revoked long ago
+    Cleanup(Change),
+    /// Make a new signing key pair, if one is due
+    Rotate(Rotate),
+    /// Judge key pairs, tokens and scopes; the exit status tells
+    Health(Via),
+    /// List key pairs, scopes and tokens
+    Status,
+    /// Make a new signing key pair now
+    CreateKeypair(Change),
+    /// Create the missing default scopes
+    CreateScopes(Change),
+    /// Delete old inactive key pairs that no token refers to
+    CleanupKeypairs(Change),
+    /// Make the tables that are missing; those that exist stay as they are
+    Migrate(Migrate),
+    /// Compare the tables with what is needed
+    Check,
+    /// Show the public keys that tokens may have to be verified with, as a JWK set
+    Jwks(Jwks),
+    /// Encrypt the stored private keys with JWT_PRIVATE_KEY_PASSWORD
+    EncryptKeys(DryRun),
+    /// Store the private keys without encryption again
+    DecryptKeys(DryRun),
+    /// Look at the queues and the workers
+    #[command(subcommand)]
+    Queue(QueueCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// Show the messages that wait and that are being worked on, and the workers
+    Status(QueueStatus),
+}
+
+/// How a task is done: here, or by a worker.
+#[derive(Debug, Args)]
+pub(crate) struct Via {
+    /// Send a task to this queue [default: celery] and wait for a worker's result
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = DEFAULT_QUEUE)]
+    pub(crate) queue: Option<String>,
+    /// With --queue: the longest wait for the result
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    pub(crate) via: Via,
+    /// Only say what would be done
+    #[arg(long, conflicts_with = "queue")]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DryRun {
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    pub(crate) change: Change,
+    /// Also when none is due
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Deactivate all older key pairs at once, for a key that has leaked: their tokens are lost
+    #[arg(long, requires = "force")]
+    pub(crate) retire_now: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+    /// Also add the indexes that make the cleanup of many tokens cheap
+    #[arg(long)]
+    pub(crate) cleanup_indexes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Jwks {
+    /// Replace this file, in one step, for a web server to serve
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueStatus {
+    /// Queues to show beside those that workers and producers are known to use
+    #[arg(value_name = "QUEUE", default_value = DEFAULT_QUEUE)]
+    pub(crate) queues: Vec<String>,
+}
+
+fn level(name: &str) -> Result<String, String> {
+    logging::parse_level(name).map(|_| name.to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds
+        .filter(|wait| !wait.is_zero())
+        .ok_or_else(|| "it must be a number of seconds above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_queue_may_be_named_or_not() {
+        for (line, expected) in [
+            ("jwt_manage cleanup", None),
+            ("jwt_manage cleanup --queue", Some("celery")),
+            ("jwt_manage cleanup --queue --json --timeout 5", Some("celery")),
+            ("jwt_manage cleanup --queue night --timeout 5", Some("night")),
+        ] {
+            let Command::Cleanup(change) = parsed(line).unwrap().command else { panic!("{line}") };
+            assert_eq!(change.via.queue.as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_together_is_refused() {
+        for line in [
+            "jwt_manage cleanup --queue --dry-run",
+            "jwt_manage rotate --retire-now",
+            "jwt_manage cleanup --timeout 0",
+            "jwt_manage cleanup --timeout NaN",
+            "jwt_manage status --queue",
+        ] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+}

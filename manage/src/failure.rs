@@ -1,0 +1,135 @@
+//! Everything that ends a command early: what failed, where, and what to do about it.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use celery_redis::ClientError;
+use celery_redis::transport::connection::{TransportError, UrlError};
+use settings::ConfigError;
+use shared_models::DatabaseError;
+use tasks::JwtError;
+
+/// Statuses in the manner of sysexits.h, apart from those of `health`.
+pub(crate) mod exit {
+    pub(crate) const USAGE: u8 = 64;
+    pub(crate) const BROKER: u8 = 69;
+    pub(crate) const WORK: u8 = 70;
+    pub(crate) const SYSTEM: u8 = 71;
+    pub(crate) const DATABASE: u8 = 74;
+    pub(crate) const NO_RESULT: u8 = 75;
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{name} is not valid")]
+    RedisUrl { name: &'static str, source: UrlError },
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Broker(#[from] TransportError),
+    #[error(transparent)]
+    Key(JwtError),
+    #[error("{task} [{id}] failed in the worker: {message}")]
+    Task { task: &'static str, id: String, message: String },
+    #[error("{action} failed: {message}")]
+    Work { action: &'static str, message: String },
+    #[error("no result of {task} [{id}] within {} s", timeout.as_secs_f64())]
+    NoResult { task: &'static str, id: String, timeout: Duration },
+    #[error("the result of {task} is not what this program knows")]
+    UnknownResult { task: &'static str, source: serde_json::Error },
+    #[error("the message cannot be sent")]
+    Message(#[source] ClientError),
+    #[error("{} cannot be written", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("the output cannot be written")]
+    Output(#[source] std::io::Error),
+    #[error("no threads can be started")]
+    Runtime(#[source] std::io::Error),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Transport(error) => Self::Broker(error),
+            ClientError::Url(source) => Self::RedisUrl { name: "CELERY_BROKER_URL", source },
+            error => Self::Message(error),
+        }
+    }
+}
+
+impl From<JwtError> for Failure {
+    fn from(error: JwtError) -> Self {
+        match error {
+            JwtError::Database(error) => Self::Database(error),
+            error => Self::Key(error),
+        }
+    }
+}
+
+impl Failure {
+    /// The status that the program ends with.
+    pub(crate) fn exit(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::RedisUrl { .. } | Self::Key(JwtError::NoPassword) => {
+                exit::CONFIG
+            }
+            Self::Database(DatabaseError::Address) => exit::CONFIG,
+            Self::Database(DatabaseError::Schema(_)) => exit::WORK,
+            Self::Database(_) => exit::DATABASE,
+            Self::Broker(_) => exit::BROKER,
+            Self::Key(_)
+            | Self::Task { .. }
+            | Self::Work { .. }
+            | Self::UnknownResult { .. }
+            | Self::Message(_) => exit::WORK,
+            Self::NoResult { .. } => exit::NO_RESULT,
+            Self::File { .. } | Self::Output(_) | Self::Runtime(_) => exit::SYSTEM,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Database(DatabaseError::Schema(_) | DatabaseError::Address) => return None,
+            Self::Database(_) => {
+                "look at DATABASE_URL, and whether that database serves this machine and user"
+            }
+            Self::Broker(_) => {
+                "look at CELERY_BROKER_URL and CELERY_RESULT_BACKEND, and whether that Redis serves"
+            }
+            Self::NoResult { .. } => {
+                "the task stays in its queue: `jwt_manage queue status` shows whether a worker \
+                 consumes it; without --queue, no worker is needed"
+            }
+            Self::Task { .. } => "the worker's log has the whole story, under the task's id",
+            Self::UnknownResult { .. } => "are worker and jwt_manage of the same release?",
+            _ => return None,
+        })
+    }
+
+    /// The error with its causes, each once.
+    pub(crate) fn sentence(&self) -> String {
+        if let Self::Database(DatabaseError::Schema(missing)) = self {
+            // One sentence for each table and column, of which there may be many.
+            let lines: Vec<String> =
+                missing.split("; ").map(|what| format!("\n  {what}")).collect();
+            return format!("the tables are not what is needed:{}", lines.concat());
+        }
+        let mut sentence = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            let text = text.trim_end();
+            if !sentence.contains(text) {
+                sentence = format!("{sentence}: {text}");
+            }
+            source = error.source();
+        }
+        sentence.trim_end().to_owned()
+    }
+}

@@ -1,0 +1,3 @@
+//! What an operator asks about the queues.
+
+pub(crate) mod status;
