@@ -1,0 +1,247 @@
+//! Tokens and key pairs that have had their time.
+
+#![allow(clippy::unwrap_used, reason = "the whole file is tests")]
+
+mod site;
+
+use std::ops::ControlFlow;
+
+use chrono::TimeDelta;
+use shared_models::{KeyPair, NewToken, RowId, Scope, TaskSuccess};
+use site::{Backend, Site, day, new_token, start};
+use tasks::cleanup_expired_tokens::{TokenCleanupReport, clean_up};
+use tasks::cleanup_inactive_keypairs::delete_inactive;
+use tasks::initialize_jwt_scopes::{DEFAULT_SCOPES, initialize};
+use tasks::rotate_jwt_keypairs::{Older, Trigger};
+use tasks::{Caller, Mode, isoformat};
+
+on_both!(
+    the_bound_of_expiry_is_strict,
+    a_revoked_token_stays_until_it_has_expired_long_ago,
+    many_tokens_go_in_batches_with_their_scopes,
+    a_stopped_cleanup_is_gone_on_with,
+    a_dry_run_of_the_cleanup_only_counts,
+    only_missing_scopes_are_made,
+    only_outlived_key_pairs_are_deleted,
+    a_key_pair_put_aside_for_later_is_not_deleted,
+    a_retired_key_pair_outlives_its_tokens,
+);
+
+fn clean(site: &Site, now: chrono::DateTime<chrono::Utc>) -> TokenCleanupReport {
+    clean_up(&site.jwt, now, Mode::Apply, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+fn names(site: &Site) -> Vec<String> {
+    site.tokens().into_iter().map(|token| token.token_id).collect()
+}
+
+fn the_bound_of_expiry_is_strict(backend: Backend) {
+    let site = Site::new(backend);
+    let pair = site.key_pair(start(), true);
+    let now = day(10);
+    site.token("past", pair, now - TimeDelta::microseconds(1));
+    site.token("now", pair, now);
+    site.token("future", pair, now + TimeDelta::microseconds(1));
+    let report = clean(&site, now);
+    assert_eq!((report.expired_tokens_revoked, report.old_tokens_deleted), (1, 0));
+    let tokens = site.tokens();
+    assert_eq!(
+        tokens.iter().map(|token| token.is_revoked).collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    assert_eq!(tokens[0].revoked_at, Some(now.into()));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "success": true,
+            "expired_tokens_revoked": 1,
+            "old_tokens_deleted": 0,
+            "cleanup_time": isoformat(now),
+        })
+    );
+    assert_eq!(clean(&site, now).expired_tokens_revoked, 0);
+    let successes = TaskSuccess::all(&mut site.connection()).unwrap();
+    assert_eq!(successes[0].task, "jwt_auth.tasks.cleanup_expired_tokens");
+}
+
+fn a_revoked_token_stays_until_it_has_expired_long_ago(backend: Backend) {
+    let site = Site::new(backend);
+    let pair = site.key_pair(start(), true);
+    let now = day(400);
+    let bound = now - TimeDelta::days(90);
+    let before = bound - TimeDelta::microseconds(1);
+    let revoked = |name, expires_at, revoked_at: Option<chrono::DateTime<chrono::Utc>>| {
+        site.insert(&NewToken {
+            is_revoked: true,
+            revoked_at: revoked_at.map(Into::into),
+            ..new_token(name, pair, expires_at)
+        })
+    };
+    revoked("revoked long ago, still valid", day(500), Some(day(1)));
+    revoked("revoked long ago, just expired", day(399), Some(day(1)));
+    revoked("expired long ago, just revoked", day(1), Some(day(399)));
+    revoked("both long ago", before, Some(before));
+    revoked("at the bound", bound, Some(bound));
+    revoked("no time, expired long ago", before, None);
+    revoked("no time, just expired", day(399), None);
+    let report = clean(&site, now);
+    assert_eq!(report.old_tokens_deleted, 2);
+    assert_eq!(
+        names(&site),
+        [
+            "revoked long ago, still valid",
+            "revoked long ago, just expired",
+            "expired long ago, just revoked",
+            "at the bound",
+            "no time, just expired",
+        ]
+    );
+}
+
+fn many_tokens_go_in_batches_with_their_scopes(backend: Backend) {
+    for indexed in [false, true] {
+        let site = Site::new(backend);
+        if indexed {
+            site.jwt.database.create_cleanup_indexes().unwrap();
+        }
+        let pair = site.key_pair(start(), true);
+        initialize(&site.jwt, start(), Mode::Apply).unwrap();
+        let scope = Scope::all(&mut site.connection()).unwrap()[0].id;
+        fill(&site, pair, scope, 5_000, backend);
+        let mut last = 0;
+        let report = clean_up(&site.jwt, day(10), Mode::Apply, &mut |progress| {
+            assert!(progress.percent >= last && progress.percent <= 100);
+            last = progress.percent;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(report.expired_tokens_revoked, 5_000);
+        assert_eq!(last, 100);
+        assert_eq!(clean(&site, day(110)).old_tokens_deleted, 5_000);
+        assert_eq!(site.tokens(), []);
+    }
+}
+
+/// Expired tokens with a scope each.
+fn fill(site: &Site, pair: RowId, scope: RowId, count: u32, backend: Backend) {
+    let numbers = match backend {
+        Backend::Postgres => format!("generate_series(1, {count}) AS series(n)"),
+        Backend::Sqlite => format!(
+            "(WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series \
+             WHERE n < {count}) SELECT n FROM series)"
+        ),
+    };
+    site.execute(&format!(
+        "INSERT INTO jwt_auth_jwttoken (token_id, created_at, issued_at, expires_at, is_revoked, \
+         purpose, key_pair_id, user_id) SELECT 'jti' || n, '2026-01-01 00:00:00', \
+         '2026-01-01 00:00:00', '2026-01-02 00:00:00', false, '', {pair}, 1 FROM {numbers}; \
+         INSERT INTO jwt_auth_jwttoken_scopes (jwttoken_id, jwtscope_id) \
+         SELECT id, {scope} FROM jwt_auth_jwttoken;"
+    ));
+}
+
+fn a_stopped_cleanup_is_gone_on_with(backend: Backend) {
+    let site = Site::new(backend);
+    let pair = site.key_pair(start(), true);
+    initialize(&site.jwt, start(), Mode::Apply).unwrap();
+    let scope = Scope::all(&mut site.connection()).unwrap()[0].id;
+    fill(&site, pair, scope, 3_000, backend);
+    let report =
+        clean_up(&site.jwt, day(10), Mode::Apply, &mut |_| ControlFlow::Break(())).unwrap();
+    assert!(report.stopped);
+    assert!(report.expired_tokens_revoked > 0 && report.expired_tokens_revoked < 3_000);
+    let rest = clean(&site, day(10));
+    assert_eq!(report.expired_tokens_revoked + rest.expired_tokens_revoked, 3_000);
+}
+
+fn a_dry_run_of_the_cleanup_only_counts(backend: Backend) {
+    let site = Site::new(backend);
+    let pair = site.key_pair(start(), true);
+    site.token("expired", pair, day(1));
+    site.insert(&NewToken { is_revoked: true, ..new_token("old", pair, day(1)) });
+    let before = site.tokens();
+    let report =
+        clean_up(&site.jwt, day(200), Mode::DryRun, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(report.dry_run);
+    assert_eq!((report.expired_tokens_revoked, report.old_tokens_deleted), (1, 1));
+    assert_eq!(site.tokens(), before);
+}
+
+fn only_missing_scopes_are_made(backend: Backend) {
+    let site = Site::new(backend);
+    site.execute(
+        "INSERT INTO jwt_auth_jwtscope (name, description, is_active, created_at) \
+         VALUES ('admin', 'Ours', false, '2026-01-01 00:00:00')",
+    );
+    let plan = initialize(&site.jwt, start(), Mode::DryRun).unwrap();
+    assert_eq!(plan.created_scopes.len(), 3);
+    let report = initialize(&site.jwt, start(), Mode::Apply).unwrap();
+    assert_eq!(report.created_scopes, ["base", "image_upload", "event_management"]);
+    assert_eq!(report.total_active_scopes, 3);
+    let scopes = Scope::all(&mut site.connection()).unwrap();
+    let admin = &scopes[0];
+    assert_eq!((admin.description.as_str(), admin.is_active), ("Ours", false));
+    for scope in &scopes[1..] {
+        assert!(DEFAULT_SCOPES.contains(&(scope.name.as_str(), scope.description.as_str())));
+    }
+    let again = initialize(&site.jwt, start(), Mode::Apply).unwrap();
+    assert!(again.created_scopes.is_empty());
+}
+
+fn only_outlived_key_pairs_are_deleted(backend: Backend) {
+    let site = Site::new(backend);
+    let outlived = site.key_pair(day(0), false);
+    let referred = site.key_pair(day(1), false);
+    site.token("old", referred, day(2));
+    let young = site.key_pair(day(100), false);
+    let active = site.key_pair(day(2), true);
+    let newest = site.key_pair(day(101), true);
+    let caller = Caller::Operator("ada");
+    let now = day(190);
+    let plan = delete_inactive(&site.jwt, now, caller, Mode::DryRun).unwrap();
+    assert_eq!((plan.keypairs_deleted, site.key_pairs().len()), (1, 5));
+    let report = delete_inactive(&site.jwt, now, caller, Mode::Apply).unwrap();
+    assert_eq!(report.keypairs_deleted, 1);
+    assert_eq!(report.cleanup_time, isoformat(now));
+    let left: Vec<RowId> = site.key_pairs().iter().map(|pair| pair.id).collect();
+    assert_eq!(left, [newest, young, active, referred]);
+    assert!(!left.contains(&outlived));
+}
+
+fn a_key_pair_put_aside_for_later_is_not_deleted(backend: Backend) {
+    let site = Site::new(backend);
+    site.key_pair(day(0), true);
+    let ahead = site.key_pair(day(1), false);
+    delete_inactive(&site.jwt, day(900), Caller::Operator("ada"), Mode::Apply).unwrap();
+    assert!(site.key_pairs().iter().any(|pair| pair.id == ahead));
+}
+
+fn a_retired_key_pair_outlives_its_tokens(backend: Backend) {
+    let site = Site::new(backend);
+    let old = site.key_pair(day(0), true);
+    let caller = Caller::Operator("ada");
+    site.call(day(200), Trigger::Forced, Older::RetireNow, caller);
+    assert_eq!(site.active_ids().len(), 1);
+    let deleted =
+        |now| delete_inactive(&site.jwt, now, caller, Mode::Apply).unwrap().keypairs_deleted;
+    assert_eq!(deleted(day(207)), 0);
+    assert_eq!(deleted(day(208)), 1);
+    assert!(!site.key_pairs().iter().any(|pair: &KeyPair| pair.id == old));
+}
+
+#[test]
+fn a_cleanup_on_postgres_waits_for_nobody() {
+    use diesel::connection::SimpleConnection;
+    let site = Site::new(Backend::Postgres);
+    let pair = site.key_pair(start(), true);
+    site.token("held", pair, day(1));
+    site.token("free", pair, day(1));
+    let holder = &mut site.connection();
+    holder
+        .batch_execute("BEGIN; SELECT 1 FROM jwt_auth_jwttoken WHERE token_id = 'held' FOR UPDATE")
+        .unwrap();
+    assert_eq!(clean(&site, day(2)).expired_tokens_revoked, 1);
+    holder.batch_execute("COMMIT").unwrap();
+    assert_eq!(clean(&site, day(2)).expired_tokens_revoked, 1);
+}
