@@ -17,7 +17,7 @@ tokio::task_local! {
 }
 
 /// Application state by type.
-pub(crate) type States = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
+pub type States = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 /// A call as the engine hands it to a task.
 #[derive(Debug, Clone, Default)]

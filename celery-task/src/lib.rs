@@ -11,6 +11,6 @@ mod registry;
 
 pub use app::{TaskApp, TaskAppError};
 pub use celery_redis::wire::exception::Exception;
-pub use context::{Call, Progress, TaskContext};
+pub use context::{Call, Progress, States, TaskContext};
 pub use failure::{Ended, Retry};
 pub use registry::{AckPolicy, Registry, TaskDefinition};

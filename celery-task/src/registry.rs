@@ -50,7 +50,7 @@ pub struct TaskDefinition {
 #[derive(Default)]
 pub struct Registry {
     tasks: BTreeMap<&'static str, TaskDefinition>,
-    states: States,
+    states: Arc<States>,
 }
 
 impl Registry {
@@ -61,7 +61,7 @@ impl Registry {
 
     /// Gives tasks access to `state` through [`TaskContext::state`].
     pub fn state<T: Any + Send + Sync>(&mut self, state: Arc<T>) -> &mut Self {
-        self.states.insert(TypeId::of::<T>(), state);
+        Arc::make_mut(&mut self.states).insert(TypeId::of::<T>(), state);
         self
     }
 
@@ -120,8 +120,8 @@ impl Registry {
     }
 
     /// What tasks of this registry may ask for while they run.
-    pub fn states(&self) -> Arc<States> {
-        Arc::new(self.states.clone())
+    pub fn states(&self) -> &Arc<States> {
+        &self.states
     }
 }
 

@@ -1,2 +1,27 @@
-//! Placeholder while the workspace is laid.
-fn main() {}
+//! The worker with the five JWT tasks.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use shared_models::{Database, DatabaseError};
+use tasks::{JwtAuth, JwtSettings};
+
+#[derive(Debug, thiserror::Error)]
+enum SetupError {
+    #[error(transparent)]
+    Settings(#[from] settings::ConfigError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+fn main() -> ExitCode {
+    worker::cli::main(|env, config, registry| -> Result<(), SetupError> {
+        let jwt = JwtSettings::from_env(env)?;
+        // Each slot may use one connection; they are opened when they are first needed.
+        let slots = u32::try_from(config.concurrency).unwrap_or(u32::MAX);
+        let database = Database::connect(&settings::database_url(env)?, slots)?;
+        registry.state(Arc::new(JwtAuth { database, settings: jwt }));
+        tasks::register(registry);
+        Ok(())
+    })
+}

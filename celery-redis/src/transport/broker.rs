@@ -132,7 +132,7 @@ impl Broker {
                 tag,
                 list.key.clone(),
                 list.queue.clone(),
-                message,
+                message.into(),
             ));
         }
         Ok(Claim::Deliveries(deliveries))

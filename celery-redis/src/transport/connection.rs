@@ -135,6 +135,14 @@ impl TransportError {
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Outage { .. })
     }
+
+    /// Whether the server does not accept who we are: at start that is a mistake in the settings.
+    pub fn is_authentication(&self) -> bool {
+        let Self::Outage { source, .. } = self else { return false };
+        let code = source.code().unwrap_or_default();
+        source.kind() == ErrorKind::AuthenticationFailed
+            || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM")
+    }
 }
 
 /// A connection that everybody of one role shares; commands are pipelined by themselves.

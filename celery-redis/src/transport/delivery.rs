@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::broker::Broker;
@@ -22,7 +23,7 @@ pub struct Delivery {
     tag: String,
     list: String,
     queue: String,
-    message: Vec<u8>,
+    message: Bytes,
 }
 
 /// Whether a delivery was still ours when it was settled.
@@ -62,13 +63,13 @@ impl Delivery {
         tag: String,
         list: String,
         queue: String,
-        message: Vec<u8>,
+        message: Bytes,
     ) -> Self {
         Self { broker, process, tag, list, queue, message }
     }
 
-    /// The message's bytes.
-    pub fn message(&self) -> &[u8] {
+    /// The message's bytes; a clone shares them.
+    pub fn message(&self) -> &Bytes {
         &self.message
     }
 
@@ -153,7 +154,7 @@ impl Delivery {
             .arg(&self.tag)
             .arg(now.timestamp())
             .arg(letter.encode())
-            .arg(&self.message)
+            .arg(self.message.as_ref())
             .arg(self.broker.options().dead_letters_kept);
         let (buried, dropped): (bool, usize) =
             self.persist_reply("bury a message", &script).await?;

@@ -9,4 +9,5 @@ pub mod python_json;
 pub mod python_repr;
 pub mod raw_map;
 pub mod result;
+pub mod retry;
 pub mod signature;

@@ -1,0 +1,104 @@
+//! The tasks themselves.
+
+use std::time::Duration;
+
+use celery::task::TaskResult;
+use celery_task::{Exception, Retry, TaskContext};
+
+/// Why the tasks cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error(transparent)]
+    Settings(#[from] settings::ConfigError),
+    #[error("CELERY_BROKER_URL names no Redis")]
+    Redis(#[from] redis::RedisError),
+}
+
+/// Does nothing.
+#[celery::task(name = "bench.noop")]
+pub(crate) async fn noop() -> TaskResult<()> {
+    Ok(())
+}
+
+/// Adds.
+#[celery::task(name = "bench.add")]
+pub(crate) async fn add(x: f64, y: f64) -> TaskResult<serde_json::Number> {
+    let sum = x + y;
+    // A sum of whole numbers is a whole number to the Python caller.
+    #[allow(clippy::cast_possible_truncation)]
+    let whole = (sum.fract() == 0.0 && sum.abs() < 9.0e15).then_some(sum as i64);
+    whole.map(serde_json::Number::from).or_else(|| serde_json::Number::from_f64(sum)).ok_or_else(
+        || {
+            TaskContext::current()
+                .fail(Exception::builtin("OverflowError", "the sum is not finite"))
+        },
+    )
+}
+
+/// Sleeps without blocking its thread; returns the seconds.
+#[celery::task(name = "bench.sleep")]
+pub(crate) async fn sleep(seconds: f64) -> TaskResult<f64> {
+    tokio::time::sleep(duration(seconds)).await;
+    Ok(seconds)
+}
+
+/// Sleeps and blocks its thread.
+#[celery::task(name = "bench.block")]
+pub(crate) fn block(seconds: f64) -> TaskResult<f64> {
+    std::thread::sleep(duration(seconds));
+    Ok(seconds)
+}
+
+/// `INCR key` in the broker's Redis: how often a task really ran.
+#[celery::task(name = "bench.incr")]
+pub(crate) async fn incr(key: String) -> TaskResult<i64> {
+    let context = TaskContext::current();
+    let failed = |error: redis::RedisError| {
+        context.fail(Exception::builtin("ConnectionError", error.to_string()))
+    };
+    let client = context.state::<redis::Client>();
+    let mut connection = client.get_multiplexed_async_connection().await.map_err(failed)?;
+    redis::cmd("INCR").arg(key).query_async(&mut connection).await.map_err(failed)
+}
+
+/// Raises `ValueError(message)`.
+#[celery::task(name = "bench.fail")]
+pub(crate) async fn fail(message: String) -> TaskResult<()> {
+    Err(TaskContext::current().fail(Exception::builtin("ValueError", message)))
+}
+
+/// Panics.
+#[celery::task(name = "bench.panic")]
+pub(crate) async fn panic(message: String) -> TaskResult<()> {
+    panic!("{message}");
+}
+
+/// Asks for a retry until it was retried `times` times; returns the number.
+#[celery::task(name = "bench.retry")]
+pub(crate) async fn retry(times: u32, countdown: f64, max_retries: Option<u32>) -> TaskResult<u32> {
+    let context = TaskContext::current();
+    if context.retries() >= times {
+        return Ok(context.retries());
+    }
+    let error = Exception::builtin("KeyError", "again");
+    Err(context.retry(Retry {
+        countdown: duration(countdown),
+        max_retries: max_retries.or(Some(3)),
+        error,
+    }))
+}
+
+/// Shows `steps` states on its way, each for `seconds`.
+#[celery::task(name = "bench.progress")]
+pub(crate) async fn progress(steps: u32, seconds: f64) -> TaskResult<u32> {
+    let context = TaskContext::current();
+    for step in 1..=steps {
+        context.update_state("PROGRESS", serde_json::json!({"step": step, "of": steps}));
+        tokio::time::sleep(duration(seconds)).await;
+    }
+    Ok(steps)
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}

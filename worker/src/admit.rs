@@ -1,0 +1,77 @@
+//! What to do with a request, decided without doing it (`celery.worker.strategy`).
+
+use celery_redis::wire::exception::Exception;
+use celery_redis::wire::message::Message;
+use chrono::{DateTime, Utc};
+
+/// The decision.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Admission {
+    /// Now.
+    Run,
+    /// Not before its eta.
+    Defer { until: DateTime<Utc> },
+    /// Never: too late.
+    Expired,
+    /// Never: it asks for something that this worker does not do.
+    Refuse(Exception),
+}
+
+/// Decides on a message as of `now`.
+pub(crate) fn admit(message: &Message, now: DateTime<Utc>) -> Admission {
+    if message.headers.expires.is_some_and(|expires| expires <= now) {
+        return Admission::Expired;
+    }
+    if !message.body.embed.is_empty() {
+        // Running it would drop its callbacks, chain or chord without a word.
+        return Admission::Refuse(Exception::builtin(
+            "NotImplementedError",
+            format!(
+                "{} has callbacks, a chain or a chord, which this worker does not execute; nothing was run",
+                message.task
+            ),
+        ));
+    }
+    match message.headers.eta.filter(|eta| *eta > now) {
+        Some(until) => Admission::Defer { until },
+        None => Admission::Run,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use celery_redis::wire::body::Body;
+    use celery_redis::wire::message::Headers;
+    use chrono::TimeDelta;
+
+    fn message(headers: Headers) -> Message {
+        Message {
+            task: "t.add".to_owned(),
+            id: "1".to_owned(),
+            headers,
+            body: Body::default(),
+            reply_to: None,
+            priority: 0,
+        }
+    }
+
+    #[test]
+    fn a_message_runs_from_its_eta_until_it_expires() {
+        let now = Utc::now();
+        let second = TimeDelta::seconds(1);
+        for (eta, expires, expected) in [
+            (None, None, Admission::Run),
+            (Some(now), None, Admission::Run),
+            (Some(now + second), None, Admission::Defer { until: now + second }),
+            (None, Some(now + second), Admission::Run),
+            (None, Some(now), Admission::Expired),
+            (Some(now + second), Some(now - second), Admission::Expired),
+        ] {
+            assert_eq!(
+                admit(&message(Headers { eta, expires, ..Headers::default() }), now),
+                expected
+            );
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The command line that every binary built on this library has.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use celery_task::Registry;
+use clap::Parser;
+use settings::{Env, logging};
+use tokio::runtime::Builder;
+
+use crate::config::WorkerConfig;
+use crate::shutdown::{Shutdown, follow_signals};
+use crate::worker::Worker;
+
+/// Exit status for settings or a Redis that cannot work.
+const CANNOT_START: u8 = 1;
+
+/// Takes tasks from Celery's queues in Redis and runs them.
+///
+/// The broker is CELERY_BROKER_URL, results go to CELERY_RESULT_BACKEND or else to the broker.
+/// TERM or INT once: finish what runs; twice, or QUIT: put it back and end.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Options {
+    /// Queues to consume, separated by commas; served in this order within each priority
+    #[arg(
+        short = 'Q',
+        long,
+        value_name = "QUEUES",
+        value_delimiter = ',',
+        default_value = "celery"
+    )]
+    queues: Vec<String>,
+    /// Tasks that run at the same time [default: number of processors]
+    #[arg(short, long, value_name = "SLOTS", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: Option<u16>,
+    /// Node name; %h is the host's name
+    #[arg(short = 'n', long, value_name = "NODE", default_value = "celery@%h")]
+    hostname: String,
+    /// Level of the log: error, warn, info, debug or trace; RUST_LOG comes first
+    #[arg(short, long, value_name = "LEVEL", value_parser = known_level)]
+    loglevel: Option<String>,
+    /// Settings file (TOML, the same names as in the environment, which comes first)
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+}
+
+/// Parses the command line, reads the settings and works until the shutdown is over.
+///
+/// `register` fills the registry; what it returns as an error ends the program before anything
+/// is fetched.
+pub fn main<E: std::error::Error>(
+    register: impl FnOnce(&Env, &WorkerConfig, &mut Registry) -> Result<(), E>,
+) -> ExitCode {
+    let options = Options::parse();
+    logging::init(options.loglevel.as_deref());
+    match start(&options, register) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            log::error!("{message}");
+            ExitCode::from(CANNOT_START)
+        }
+    }
+}
+
+fn start<E: std::error::Error>(
+    options: &Options,
+    register: impl FnOnce(&Env, &WorkerConfig, &mut Registry) -> Result<(), E>,
+) -> Result<(), String> {
+    let env = Env::load(options.settings.as_deref()).map_err(|error| chain(&error))?;
+    let queues = options.queues.iter().filter(|queue| !queue.is_empty()).cloned().collect();
+    let config =
+        WorkerConfig::from_env(&env, node_name(&options.hostname), queues, options.slots())
+            .map_err(|error| chain(&error))?;
+    let mut registry = Registry::new();
+    register(&env, &config, &mut registry).map_err(|error| chain(&error))?;
+    let worker = Worker::new(config, registry).map_err(|error| chain(&error))?;
+    let runtime =
+        Builder::new_multi_thread().enable_all().build().map_err(|error| chain(&error))?;
+    let result = runtime.block_on(async {
+        let (stage, shutdown) = Shutdown::channel();
+        tokio::select! {
+            result = worker.run(shutdown) => result.map_err(|error| chain(&error)),
+            Err(error) = follow_signals(stage) => Err(chain(&error)),
+        }
+    });
+    // A blocking task that was put back may still occupy its thread; nobody waits for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// A level that the log knows, as it was given.
+fn known_level(name: &str) -> Result<String, String> {
+    logging::parse_level(name).map(|_| name.to_owned())
+}
+
+impl Options {
+    fn slots(&self) -> usize {
+        self.concurrency.map_or_else(
+            || std::thread::available_parallelism().map_or(1, usize::from),
+            usize::from,
+        )
+    }
+}
+
+/// Celery's node names: a part without `@` gets the host, `%h` is the host.
+fn node_name(name: &str) -> String {
+    let host = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = name.replace("%h", &host);
+    if name.contains('@') { name } else { format!("{name}@{host}") }
+}
+
+/// An error with its sources, as one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

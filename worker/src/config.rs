@@ -1,0 +1,84 @@
+//! How one worker works.
+
+use std::time::Duration;
+
+use celery_task::AckPolicy;
+use secrecy::SecretString;
+use settings::{ConfigError, Env};
+
+/// The settings of one worker process.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The Redis that messages come from.
+    pub broker_url: SecretString,
+    /// The Redis that results go to; `None` for the broker's.
+    pub result_backend: Option<SecretString>,
+    /// kombu's `global_keyprefix` of the broker's keys.
+    pub global_keyprefix: String,
+    /// After how long kombu's clients restore what nobody refreshes.
+    pub visibility_timeout: Duration,
+    /// Node name, `worker@host`.
+    pub node: String,
+    /// Queues, served in this order within each priority.
+    pub queues: Vec<String>,
+    /// Tasks that run at the same time.
+    pub concurrency: usize,
+    /// When messages are acknowledged whose task does not say.
+    pub acks: AckPolicy,
+    /// How long results are kept; zero is for ever.
+    pub result_expires: Duration,
+    /// Whether a record says that a task has begun.
+    pub track_started: bool,
+    /// How long this process may be silent before others take its messages.
+    pub lease: Duration,
+    /// How often a message is delivered to processes that die with it.
+    pub max_deliveries: u32,
+    /// Dead letters kept.
+    pub dead_letters_kept: usize,
+    /// Time for running tasks at a warm shutdown; `None` for as long as they take.
+    pub shutdown_timeout: Option<Duration>,
+}
+
+impl WorkerConfig {
+    /// Reads what the environment or the settings file says; the command line says the rest.
+    pub fn from_env(
+        env: &Env,
+        node: String,
+        queues: Vec<String>,
+        concurrency: usize,
+    ) -> Result<Self, ConfigError> {
+        let broker = settings::Broker::from_env(env)?;
+        let late = env.boolean("CELERY_TASK_ACKS_LATE")?.unwrap_or(true);
+        let count = |name, range, default: i64| {
+            Ok::<_, ConfigError>(env.integer(name, range)?.unwrap_or(default))
+        };
+        Ok(Self {
+            broker_url: broker.url,
+            result_backend: broker.result_backend,
+            global_keyprefix: broker.global_keyprefix,
+            visibility_timeout: broker.visibility_timeout,
+            node,
+            queues,
+            concurrency,
+            acks: if late { AckPolicy::Late } else { AckPolicy::Early },
+            result_expires: env
+                .seconds("CELERY_RESULT_EXPIRES", 0.0..=31_536_000.0)?
+                .unwrap_or(ONE_DAY),
+            track_started: env.boolean("CELERY_TASK_TRACK_STARTED")?.unwrap_or(false),
+            lease: env
+                .seconds("WORKER_LEASE_SECONDS", 1.0..=3600.0)?
+                .unwrap_or(Duration::from_secs(10)),
+            max_deliveries: u32::try_from(count("WORKER_MAX_DELIVERIES", 1..=1000, 3)?)
+                .unwrap_or(3),
+            dead_letters_kept: usize::try_from(count(
+                "WORKER_DEAD_LETTERS_KEPT",
+                1..=1_000_000,
+                10_000,
+            )?)
+            .unwrap_or(10_000),
+            shutdown_timeout: env.seconds("WORKER_SHUTDOWN_SECONDS", 0.0..=86_400.0)?,
+        })
+    }
+}
+
+const ONE_DAY: Duration = Duration::from_secs(24 * 60 * 60);

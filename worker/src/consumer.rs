@@ -1,0 +1,197 @@
+//! The line that every message goes along: fetch, decode, admit, execute, settle.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use celery_redis::transport::broker::{Broker, Claim};
+use celery_redis::transport::connection::{Backoff, TransportError};
+use celery_redis::transport::delivery::{Delivery, Settled};
+use celery_redis::transport::publisher::Publisher;
+use celery_redis::transport::result_backend::ResultBackend;
+use celery_redis::wire::result::Outcome;
+use celery_redis::wire::signature::Producer;
+use celery_task::{AckPolicy, Registry, TaskApp};
+use chrono::Utc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::admit::{Admission, admit};
+use crate::config::WorkerConfig;
+use crate::execute::Execution;
+use crate::request::Request;
+use crate::shutdown::{Shutdown, Stage};
+
+/// Everything that a message meets on its way.
+pub(crate) struct Consumer {
+    pub(crate) config: WorkerConfig,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) results: ResultBackend,
+    pub(crate) publisher: Publisher,
+    pub(crate) producer: Producer,
+    pub(crate) registry: Registry,
+    pub(crate) app: TaskApp,
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+impl Consumer {
+    /// Fetches for free slots until the shutdown begins; the runs go into `running`.
+    pub(crate) async fn consume(
+        self: &Arc<Self>,
+        running: &mut JoinSet<()>,
+        mut shutdown: Shutdown,
+    ) {
+        let mut backoff = Backoff::default();
+        loop {
+            while running.try_join_next().is_some() {}
+            let slots = tokio::select! {
+                biased;
+                () = shutdown.reached(Stage::Warm) => return,
+                slots = self.free_slots() => slots,
+            };
+            match self.broker.claim(slots.len()).await {
+                Ok(Claim::Deliveries(deliveries)) if deliveries.is_empty() => {
+                    drop(slots);
+                    tokio::select! {
+                        () = shutdown.reached(Stage::Warm) => return,
+                        () = self.broker.message_waiting() => {}
+                    }
+                }
+                Ok(Claim::Deliveries(deliveries)) => {
+                    backoff.reset();
+                    for (delivery, slot) in deliveries.into_iter().zip(slots) {
+                        let consumer = Arc::clone(self);
+                        running.spawn(async move { consumer.take(delivery, slot).await });
+                    }
+                }
+                Ok(Claim::LeaseGone) => self.renew_lease().await,
+                Err(error) => {
+                    drop(slots);
+                    tokio::select! {
+                        () = shutdown.reached(Stage::Warm) => return,
+                        () = self.recover(&error, &mut backoff) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// One delivery from here to its settlement, in one slot.
+    async fn take(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
+        let tag = format!("{delivery:?}");
+        match self.handle(delivery, slot).await {
+            Ok(Settled::Done) => {}
+            Ok(Settled::LeaseLost) => {
+                log::warn!(
+                    "{tag} was taken by another worker while it ran here; nothing was stored"
+                );
+            }
+            Err(error) => log::error!("{tag} could not be settled: {error}"),
+        }
+    }
+
+    async fn handle(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Settled, TransportError> {
+        let request = match Request::decode(&delivery, &self.registry) {
+            Ok(request) => request,
+            Err(rejection) => return self.reject(delivery, rejection).await,
+        };
+        match admit(&request.message, Utc::now()) {
+            Admission::Run => self.run(delivery, request, slot).await,
+            Admission::Defer { until } => delivery.defer(until).await,
+            Admission::Expired => {
+                self.discard(delivery, &request, Outcome::revoked("expired")).await
+            }
+            Admission::Refuse(exception) => {
+                self.settle_failure(Some(delivery), &request, &exception, None).await
+            }
+        }
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        mut request: Request,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Settled, TransportError> {
+        log::info!("{} received", request.label());
+        let lent = match request.acks(self.config.acks) {
+            AckPolicy::Late => Some(delivery),
+            AckPolicy::Early => {
+                if delivery.ack().await? == Settled::LeaseLost {
+                    return Ok(Settled::LeaseLost);
+                }
+                None
+            }
+        };
+        if self.config.track_started {
+            self.store_started(&request).await;
+        }
+        let begun = Instant::now();
+        match self.execute(&mut request).await {
+            Execution::Ended(ended) => {
+                let settled = self.settle(lent, &request, ended).await;
+                log::info!(
+                    "{} settled after {:.3} s",
+                    request.label(),
+                    begun.elapsed().as_secs_f64()
+                );
+                settled
+            }
+            Execution::TimedOut { exception, rest } => {
+                let settled = self.settle_failure(lent, &request, &exception, None).await;
+                if let Some(rest) = rest {
+                    // Its thread cannot be stopped; the slot stays taken for as long as it runs.
+                    log::error!(
+                        "{} goes on blocking its slot beyond its time limit",
+                        request.label()
+                    );
+                    drop(rest.await);
+                }
+                drop(slot);
+                settled
+            }
+        }
+    }
+
+    /// One free slot at least, and all others that are free now.
+    async fn free_slots(&self) -> Vec<OwnedSemaphorePermit> {
+        let mut slots = Vec::new();
+        if let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await {
+            slots.push(slot);
+        }
+        while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// After a claim whose end is unknown: once Redis serves again, what it took goes back.
+    async fn recover(&self, error: &TransportError, backoff: &mut Backoff) {
+        if !error.is_outage() {
+            log::error!("messages cannot be fetched: {error}");
+        }
+        loop {
+            backoff.wait().await;
+            match self.broker.return_unknown_claims().await {
+                Ok(0) => return,
+                Ok(returned) => {
+                    log::warn!(
+                        "{returned} messages were taken by a fetch whose reply was lost; they are back in their queues"
+                    );
+                    return;
+                }
+                Err(error) => log::debug!("Redis still cannot serve: {error}"),
+            }
+        }
+    }
+
+    async fn renew_lease(&self) {
+        if let Err(error) = self.broker.renew().await {
+            log::debug!("the lease could not be renewed: {error}");
+            Backoff::default().wait().await;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A message as this worker understands it: decoded, and its task found.
+
+use bytes::Bytes;
+use celery_redis::transport::delivery::Delivery;
+use celery_redis::wire::exception::Exception;
+use celery_redis::wire::message::{Message, Undecodable};
+use celery_task::{AckPolicy, Call, Registry, TaskDefinition};
+
+/// A message that can be executed here.
+pub(crate) struct Request {
+    pub(crate) message: Message,
+    pub(crate) task: TaskDefinition,
+    /// Queue that it came from.
+    pub(crate) queue: String,
+    /// The bytes that it was read from, for sending it once more.
+    pub(crate) envelope: Bytes,
+}
+
+/// A message that cannot.
+#[derive(Debug)]
+pub(crate) enum Rejection {
+    /// Somebody waits for this id.
+    Answer { id: String, exception: Exception },
+    /// Nobody can be told.
+    Bury { detail: String },
+}
+
+impl Request {
+    /// Reads a delivery and looks its task up.
+    pub(crate) fn decode(delivery: &Delivery, registry: &Registry) -> Result<Self, Rejection> {
+        let message = Message::decode(delivery.message())?;
+        let Some(task) = registry.get(&message.task).cloned() else {
+            log::error!(
+                "no task {:?} is registered here; message {} is answered with NotRegistered",
+                message.task,
+                message.id
+            );
+            let exception = Exception::celery("NotRegistered", message.task.as_str());
+            return Err(Rejection::Answer { id: message.id, exception });
+        };
+        Ok(Self {
+            message,
+            task,
+            queue: delivery.queue().to_owned(),
+            envelope: delivery.message().clone(),
+        })
+    }
+
+    /// The name and id as Celery logs them.
+    pub(crate) fn label(&self) -> String {
+        format!("{}[{}]", self.message.task, self.message.id)
+    }
+
+    /// When it is acknowledged.
+    pub(crate) fn acks(&self, default: AckPolicy) -> AckPolicy {
+        self.task.acks.unwrap_or(default)
+    }
+
+    /// Whether nobody wants the result.
+    pub(crate) fn ignores_result(&self) -> bool {
+        self.message.headers.ignore_result.unwrap_or(false)
+    }
+
+    /// The hard time limit in seconds, the message's before the task's.
+    pub(crate) fn time_limit(&self) -> Option<f64> {
+        self.message.headers.time_limit.or(self.task.time_limit)
+    }
+
+    /// The call for the task; its arguments leave the request.
+    pub(crate) fn take_call(&mut self, node: &str) -> Call {
+        let headers = &self.message.headers;
+        Call {
+            task: self.message.task.clone(),
+            id: self.message.id.clone(),
+            args: std::mem::take(&mut self.message.body.args),
+            kwargs: std::mem::take(&mut self.message.body.kwargs),
+            retries: headers.retries,
+            root_id: headers.root_id.clone(),
+            parent_id: headers.parent_id.clone(),
+            group: headers.group.clone(),
+            eta: headers.eta,
+            expires: headers.expires,
+            origin: headers.origin.clone(),
+            reply_to: self.message.reply_to.clone(),
+            hostname: node.to_owned(),
+            queue: self.queue.clone(),
+            redelivered: headers.redelivered,
+        }
+    }
+}
+
+impl From<Undecodable> for Rejection {
+    fn from(undecodable: Undecodable) -> Self {
+        let detail = undecodable.to_string();
+        match undecodable.id {
+            Some(id) => {
+                log::error!("{detail}; its caller is told");
+                Self::Answer { id, exception: undecodable.error.exception() }
+            }
+            None => Self::Bury { detail },
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Ending a delivery: its result stored and published, its message acknowledged, in one step.
+
+use std::sync::Arc;
+
+use celery_redis::transport::connection::TransportError;
+use celery_redis::transport::dead_letters::Reason;
+use celery_redis::transport::delivery::{Delivery, Settled, StoredResult};
+use celery_redis::wire::exception::Exception;
+use celery_redis::wire::result::{Outcome, State, TaskMeta};
+use celery_redis::wire::signature::Encoded;
+use celery_redis::wire::{python_json, retry};
+use celery_task::{Ended, Progress, Retry};
+use chrono::Utc;
+use serde_json::value::RawValue;
+
+use crate::consumer::Consumer;
+use crate::request::{Rejection, Request};
+
+/// A delivery on its way to settlement; `None` where it was acknowledged before the run.
+pub(crate) type Lent = Option<Delivery>;
+
+impl Consumer {
+    /// Ends a message that cannot be executed: its caller is told, or it becomes a dead letter.
+    pub(crate) async fn reject(
+        &self,
+        delivery: Delivery,
+        rejection: Rejection,
+    ) -> Result<Settled, TransportError> {
+        match rejection {
+            Rejection::Bury { detail } => delivery.bury(Reason::Undecodable, detail).await,
+            Rejection::Answer { id, exception } => {
+                let outcome = Outcome::failure(&exception, None);
+                let result =
+                    self.results.encode(&TaskMeta::new(&id, &outcome, no_children(), Utc::now()));
+                self.conclude(Some(delivery), Vec::new(), Some(result)).await
+            }
+        }
+    }
+
+    /// Ends a message whose task will not run.
+    pub(crate) async fn discard(
+        &self,
+        delivery: Delivery,
+        request: &Request,
+        outcome: Outcome,
+    ) -> Result<Settled, TransportError> {
+        self.settle_outcome(Some(delivery), request, Vec::new(), &outcome, no_children()).await
+    }
+
+    /// Ends a message whose task has run.
+    pub(crate) async fn settle(
+        &self,
+        lent: Lent,
+        request: &Request,
+        ended: Ended,
+    ) -> Result<Settled, TransportError> {
+        match ended {
+            Ended::Returned(value) => {
+                self.settle_outcome(
+                    lent,
+                    request,
+                    Vec::new(),
+                    &Outcome::success(value),
+                    no_children(),
+                )
+                .await
+            }
+            Ended::Raised { exception, traceback } => {
+                self.settle_failure(lent, request, &exception, Some(traceback)).await
+            }
+            Ended::Retries(retry) => self.settle_retry(lent, request, retry).await,
+        }
+    }
+
+    /// Ends a message whose task failed.
+    pub(crate) async fn settle_failure(
+        &self,
+        lent: Lent,
+        request: &Request,
+        exception: &Exception,
+        traceback: Option<String>,
+    ) -> Result<Settled, TransportError> {
+        log::error!("{} raised {}", request.label(), exception.exc_type);
+        self.settle_outcome(
+            lent,
+            request,
+            Vec::new(),
+            &Outcome::failure(exception, traceback),
+            no_children(),
+        )
+        .await
+    }
+
+    /// Sends the task once more, or fails it when its retries are used up.
+    async fn settle_retry(
+        &self,
+        lent: Lent,
+        request: &Request,
+        retry: Retry,
+    ) -> Result<Settled, TransportError> {
+        if retry.max_retries.is_some_and(|most| request.message.headers.retries >= most) {
+            return self.settle_failure(lent, request, &retry.error, None).await;
+        }
+        let now = Utc::now();
+        let eta = (!retry.countdown.is_zero()).then(|| now + retry.countdown);
+        let again = match retry::retried(&request.envelope, eta, now, &self.producer.origin) {
+            Ok(bytes) => Encoded {
+                id: request.message.id.clone(),
+                queue: request.queue.clone(),
+                priority: request.message.priority,
+                bytes,
+            },
+            Err(error) => {
+                let exception = Exception::celery(
+                    "MaxRetriesExceededError",
+                    format!("the message cannot be sent again: {error}"),
+                );
+                return self.settle_failure(lent, request, &exception, None).await;
+            }
+        };
+        log::info!(
+            "{} retries in {:.1} s: {}",
+            request.label(),
+            retry.countdown.as_secs_f64(),
+            retry.error.exc_type
+        );
+        let outcome = Outcome { state: State::Retry, ..Outcome::failure(&retry.error, None) };
+        let itself = json_children(&request.message.id);
+        self.settle_outcome(lent, request, vec![again], &outcome, &itself).await
+    }
+
+    async fn settle_outcome(
+        &self,
+        lent: Lent,
+        request: &Request,
+        follow_ups: Vec<Encoded>,
+        outcome: &Outcome,
+        children: &RawValue,
+    ) -> Result<Settled, TransportError> {
+        let result = (!request.ignores_result()).then(|| self.record(request, outcome, children));
+        self.conclude(lent, follow_ups, result).await
+    }
+
+    /// Stores, publishes, sends and acknowledges.
+    async fn conclude(
+        &self,
+        lent: Lent,
+        follow_ups: Vec<Encoded>,
+        result: Option<StoredResult>,
+    ) -> Result<Settled, TransportError> {
+        match lent {
+            Some(delivery) if self.results.is_with_broker() => {
+                delivery.settle(follow_ups, result).await
+            }
+            Some(delivery) => {
+                // Result first: a crash here repeats the task, the other order loses its result.
+                self.store(result).await?;
+                delivery.settle(follow_ups, None).await
+            }
+            None => {
+                for message in &follow_ups {
+                    self.publisher.publish(message).await?;
+                }
+                self.store(result).await?;
+                Ok(Settled::Done)
+            }
+        }
+    }
+
+    /// Records that a slot has begun the task.
+    pub(crate) async fn store_started(&self, request: &Request) {
+        let meta = serde_json::json!({"pid": std::process::id(), "hostname": self.config.node});
+        self.store_state(request, Progress { state: State::Started.as_str().to_owned(), meta })
+            .await;
+    }
+
+    /// Stores a state that the task has on its way. Lost states are not made up for: the next one
+    /// says more.
+    pub(crate) async fn store_state(&self, request: &Request, progress: Progress) {
+        if request.ignores_result() {
+            return;
+        }
+        let result = python_json::to_string(&progress.meta).and_then(RawValue::from_string);
+        let Ok(result) = result else { return };
+        let outcome = Outcome { state: State::from(progress.state), result, traceback: None };
+        let record = self.record(request, &outcome, no_children());
+        if let Err(error) = self.results.store(&record).await {
+            log::warn!(
+                "{}: its state {} was not stored: {error}",
+                request.label(),
+                outcome.state.as_str()
+            );
+        }
+    }
+
+    async fn store(&self, result: Option<StoredResult>) -> Result<(), TransportError> {
+        match result {
+            Some(result) => self.results.store(&result).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn record(
+        &self,
+        request: &Request,
+        outcome: &Outcome,
+        children: &RawValue,
+    ) -> StoredResult {
+        let headers = &request.message.headers;
+        let mut meta = TaskMeta::new(&request.message.id, outcome, children, Utc::now());
+        meta.group_id = headers.group.as_deref();
+        meta.parent_id = headers.parent_id.as_deref();
+        self.results.encode(&meta)
+    }
+}
+
+/// A retried task's children: itself.
+fn json_children(id: &str) -> Box<RawValue> {
+    python_json::to_string(&[((id, ()), ())])
+        .and_then(RawValue::from_string)
+        .unwrap_or_else(|_| no_children().to_owned())
+}
+
+/// `[]`: this task sent no others.
+pub(crate) fn no_children() -> &'static RawValue {
+    static NONE: std::sync::LazyLock<Arc<RawValue>> = std::sync::LazyLock::new(|| {
+        RawValue::from_string("[]".to_owned())
+            .map_or_else(|_| Arc::from(RawValue::NULL.to_owned()), Arc::from)
+    });
+    &NONE
+}

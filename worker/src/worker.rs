@@ -1,0 +1,213 @@
+//! One worker process: its parts, their beginning and their end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use celery_redis::Client;
+use celery_redis::transport::broker::{Broker, BrokerOptions};
+use celery_redis::transport::connection::{
+    Backoff, Connection, ConnectionSettings, TransportError, UrlError,
+};
+use celery_redis::transport::lease::Description;
+use celery_redis::transport::publisher::Publisher;
+use celery_redis::transport::result_backend::ResultBackend;
+use celery_redis::transport::server::{self, ServerError};
+use celery_redis::wire::signature::Producer;
+use celery_task::{Registry, TaskApp, TaskAppError};
+use chrono::Utc;
+use secrecy::ExposeSecret;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::config::WorkerConfig;
+use crate::consumer::Consumer;
+use crate::shutdown::{Shutdown, Stage};
+use crate::{lease_keeper, promoter, reaper};
+
+/// A worker that is ready to begin.
+pub struct Worker {
+    config: WorkerConfig,
+    registry: Registry,
+    connection: Arc<Connection>,
+    backend: Arc<Connection>,
+}
+
+/// Why a worker cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A URL names no Redis.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The Redis is of a kind that cannot be used.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// Redis refuses what a worker has to do.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The task library could not be set up.
+    #[error(transparent)]
+    App(#[from] TaskAppError),
+}
+
+impl Worker {
+    /// A worker for the tasks of `registry`.
+    pub fn new(config: WorkerConfig, registry: Registry) -> Result<Self, WorkerError> {
+        let broker = ConnectionSettings::parse(config.broker_url.expose_secret())?;
+        let backend = match &config.result_backend {
+            Some(url) => Some(ConnectionSettings::parse(url.expose_secret())?),
+            None => None,
+        };
+        let connection = Arc::new(Connection::new(broker.clone()));
+        let backend = match backend.filter(|backend| !backend.same_database(&broker)) {
+            Some(settings) => Arc::new(Connection::new(settings)),
+            None => Arc::clone(&connection),
+        };
+        Ok(Self { config, registry, connection, backend })
+    }
+
+    /// Works until the shutdown is over; everything that this process held is then settled or
+    /// back in its queue.
+    pub async fn run(self, mut shutdown: Shutdown) -> Result<(), WorkerError> {
+        let broker = Broker::new(Arc::clone(&self.connection), self.broker_options());
+        let publisher = Publisher::new(Arc::clone(&self.connection), broker.keys().clone());
+        tokio::select! {
+            begun = self.begin(&broker, &publisher) => begun?,
+            () = shutdown.reached(Stage::Warm) => return Ok(()),
+        }
+        let client = Client::new(publisher.clone(), Arc::clone(&self.backend));
+        let consumer = Arc::new(Consumer {
+            app: TaskApp::build(&self.config.node, client).await?,
+            broker: Arc::clone(&broker),
+            results: ResultBackend::new(
+                Arc::clone(&self.backend),
+                Arc::ptr_eq(&self.backend, &self.connection),
+                self.config.result_expires,
+            ),
+            publisher,
+            producer: Producer::current(),
+            slots: Arc::new(Semaphore::new(self.config.concurrency)),
+            registry: self.registry,
+            config: self.config,
+        });
+        log::info!(
+            "{} is ready: {} slots on {}; tasks {}",
+            consumer.config.node,
+            consumer.config.concurrency,
+            consumer.config.queues.join(","),
+            consumer.registry.names().collect::<Vec<_>>().join(", ")
+        );
+
+        let mut parts = JoinSet::new();
+        spawn_parts(&mut parts, &consumer);
+        let mut running = JoinSet::new();
+        consumer.consume(&mut running, shutdown.clone()).await;
+        finish(&consumer, running, shutdown).await;
+        parts.abort_all();
+        leave(&broker).await;
+        Ok(())
+    }
+
+    fn broker_options(&self) -> BrokerOptions {
+        BrokerOptions {
+            queues: self.config.queues.clone(),
+            global_keyprefix: self.config.global_keyprefix.clone(),
+            lease: self.config.lease,
+            max_deliveries: self.config.max_deliveries,
+            dead_letters_kept: self.config.dead_letters_kept,
+            description: Description {
+                node: self.config.node.clone(),
+                pid: std::process::id(),
+                queues: self.config.queues.clone(),
+                concurrency: self.config.concurrency,
+                started: Utc::now().timestamp(),
+            },
+        }
+    }
+
+    /// Waits for Redis, looks at what it is, and becomes known to it.
+    async fn begin(&self, broker: &Broker, publisher: &Publisher) -> Result<(), WorkerError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.introduce(broker, publisher).await {
+                Err(
+                    WorkerError::Server(ServerError::Transport(error))
+                    | WorkerError::Transport(error),
+                ) if error.is_outage() && !error.is_authentication() => {
+                    backoff.wait().await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn introduce(&self, broker: &Broker, publisher: &Publisher) -> Result<(), WorkerError> {
+        for connection in [&self.connection, &self.backend] {
+            let report = server::inspect(connection).await?;
+            log::info!("connected to {} (Redis {})", connection.settings(), report.version);
+            for warning in &report.warnings {
+                log::warn!("{}: {warning}", connection.settings());
+            }
+            if Arc::ptr_eq(&self.connection, &self.backend) {
+                break;
+            }
+        }
+        broker.register().await?;
+        for queue in &self.config.queues {
+            publisher.bind(queue).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What works beside the line. Each goes on through any outage and ends with the worker.
+fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
+    let broker = &consumer.broker;
+    let visibility_timeout = consumer.config.visibility_timeout;
+    let (keeper, due, dead, lists, settlements) = (
+        Arc::clone(broker),
+        Arc::clone(broker),
+        Arc::clone(broker),
+        Arc::clone(broker),
+        Arc::clone(broker),
+    );
+    parts.spawn(async move { lease_keeper::keep(&keeper, visibility_timeout).await });
+    parts.spawn(async move { promoter::promote(&due).await });
+    parts.spawn(async move { reaper::reap(&dead).await });
+    parts.spawn(async move { lists.watch_lists().await });
+    parts.spawn(async move { settlements.send_settlements().await });
+}
+
+/// Waits for what runs, until the time is up or the shutdown turns cold.
+async fn finish(consumer: &Consumer, mut running: JoinSet<()>, mut shutdown: Shutdown) {
+    if !running.is_empty() {
+        log::info!("waiting for {} running tasks", running.len());
+    }
+    tokio::select! {
+        () = async { while running.join_next().await.is_some() {} } => return,
+        () = shutdown.reached(Stage::Cold) => {}
+        () = time_is_up(consumer.config.shutdown_timeout) => {
+            log::warn!("the time for running tasks is up: their messages go back to their queues");
+        }
+    }
+    running.abort_all();
+}
+
+async fn time_is_up(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Gives back what is still held. If Redis cannot be reached, another worker's reaper does it.
+async fn leave(broker: &Broker) {
+    const LONGEST: Duration = Duration::from_secs(5);
+    match tokio::time::timeout(LONGEST, broker.leave()).await {
+        Ok(Ok(0)) => log::info!("nothing was left to put back"),
+        Ok(Ok(count)) => log::warn!("{count} messages put back into their queues"),
+        Ok(Err(error)) => {
+            log::error!("messages could not be put back, other workers will do it: {error}");
+        }
+        Err(_) => log::error!("messages could not be put back in time, other workers will do it"),
+    }
+}
