@@ -11,7 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
 
 use crate::entry::Entry;
-use crate::scheduler::{DueRun, plan};
+use crate::scheduler::{DueRun, Plan, plan};
 
 /// The longest time between two ticks: also how soon a change of the clock is noticed.
 const TICK: Duration = Duration::from_secs(10);
@@ -28,6 +28,13 @@ pub struct Beat {
     node: String,
     process: String,
     producer: Producer,
+}
+
+/// What has been said, so that it is said once.
+#[derive(Debug, Default)]
+struct Announced {
+    leading: Option<bool>,
+    ahead: Vec<String>,
 }
 
 /// Why a tick ended early.
@@ -68,9 +75,9 @@ impl Beat {
 
     async fn keep_time(&self) -> Infallible {
         let mut backoff = Backoff::default();
-        let mut leading = None;
+        let mut announced = Announced::default();
         loop {
-            match self.tick(&mut leading, Utc::now()).await {
+            match self.tick(&mut announced, Utc::now()).await {
                 Ok(next) => {
                     backoff.reset();
                     tokio::time::sleep(until(next, Utc::now())).await;
@@ -89,16 +96,17 @@ impl Beat {
     /// known.
     async fn tick(
         &self,
-        leading: &mut Option<bool>,
+        announced: &mut Announced,
         now: DateTime<Utc>,
     ) -> Result<Option<DateTime<Utc>>, TickError> {
         let role = self.state.tick(&self.node, &self.process, now, LEASE_TTL, TICK_TTL).await?;
-        self.announce(leading, &role);
+        self.announce(announced, &role);
         let Role::Leading(lease) = role else { return Ok(None) };
         let names: Vec<_> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
         self.state.introduce(&names, now).await?;
         let last_runs = self.state.last_runs().await?;
         let plan = plan(&self.entries, &last_runs, now);
+        self.announce_ahead(announced, &plan);
         for run in &plan.due {
             if self.send(&lease, run, now).await? != Sending::Sent {
                 return Ok(Some(now));
@@ -134,9 +142,9 @@ impl Beat {
         Ok(sending)
     }
 
-    fn announce(&self, leading: &mut Option<bool>, role: &Role) {
+    fn announce(&self, announced: &mut Announced, role: &Role) {
         let leads = matches!(role, Role::Leading(_));
-        if leading.replace(leads) == Some(leads) {
+        if announced.leading.replace(leads) == Some(leads) {
             return;
         }
         match role {
@@ -145,6 +153,19 @@ impl Beat {
                 log::info!("{}: waits while {leader} leads", self.node);
             }
         }
+    }
+
+    fn announce_ahead(&self, announced: &mut Announced, plan: &Plan<'_>) {
+        let ahead: Vec<String> = plan.ahead.iter().map(|entry| entry.name.clone()).collect();
+        if ahead != announced.ahead && !ahead.is_empty() {
+            log::error!(
+                "{}: the last run of {} is in the future, and nothing is sent until then: a clock \
+                 is or was wrong (see beat --list)",
+                self.node,
+                ahead.join(", ")
+            );
+        }
+        announced.ahead = ahead;
     }
 }
 

@@ -95,7 +95,11 @@ fn main() -> ExitCode {
             };
         }
     };
-    logging::init(arguments.loglevel.as_deref());
+    match &arguments.loglevel {
+        // These do not wait for a broker, and say themselves that it is not there.
+        None if arguments.list || arguments.check => logging::init_with("warn,celery_redis=off"),
+        level => logging::init(level.as_deref()),
+    }
     run(&arguments).unwrap_or_else(|failure| {
         let mut message = failure.to_string();
         let mut source = std::error::Error::source(&failure);

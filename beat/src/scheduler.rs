@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use celery_redis::transport::beat_state::LastRun;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::entry::Entry;
 
@@ -23,7 +23,13 @@ pub(crate) struct Plan<'a> {
     pub(crate) due: Vec<DueRun<'a>>,
     /// The first slot that has not come yet.
     pub(crate) next: Option<DateTime<Utc>>,
+    /// Entries whose last run is in the future: somebody's clock was or is wrong, and they wait
+    /// for that time to come.
+    pub(crate) ahead: Vec<&'a Entry>,
 }
+
+/// Clocks of two machines may differ by this much.
+const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 /// Plans what to send at `now`. Of the slots that an entry has missed, the latest is due; an entry
 /// that nobody has seen before is not.
@@ -34,6 +40,7 @@ pub(crate) fn plan<'a>(
 ) -> Plan<'a> {
     let mut due = Vec::new();
     let mut next = None;
+    let mut ahead = Vec::new();
     for entry in entries {
         let Some(last) = last_runs.get(&entry.name) else { continue };
         let slot = entry.schedule.due(last.slot, now);
@@ -42,9 +49,12 @@ pub(crate) fn plan<'a>(
         }
         let following = entry.schedule.next_after(slot.unwrap_or(last.slot));
         next = [next, following].into_iter().flatten().min();
+        if last.slot > now + TOLERANCE {
+            ahead.push(entry);
+        }
     }
     due.sort_by_key(|run| run.slot);
-    Plan { due, next }
+    Plan { due, next, ahead }
 }
 
 #[cfg(test)]
@@ -107,6 +117,15 @@ mod tests {
         let plan = plan(&entries, &last_runs, utc("2026-11-24T03:00:00.5Z"));
 
         assert_eq!(names(&plan), [""; 0]);
+    }
+
+    #[test]
+    fn a_last_run_in_the_future_is_told_of() {
+        let entries = built_in("celery").unwrap();
+        let last_runs = all_at(&entries, "2031-01-01T00:00:00Z");
+
+        assert_eq!(plan(&entries, &last_runs, utc("2026-11-24T03:00:00Z")).ahead.len(), 5);
+        assert!(plan(&entries, &last_runs, utc("2030-12-31T23:59:00Z")).ahead.is_empty());
     }
 
     #[test]

@@ -9,9 +9,8 @@ use crate::error::ConfigError;
 
 const DEFAULT_URL: &str = "redis://127.0.0.1:6379/0";
 const ONE_HOUR: Duration = Duration::from_secs(60 * 60);
-const SCHEMES: [&str; 6] =
-    ["redis://", "rediss://", "redis+socket://", "redis+unix://", "unix://", "sentinel://"];
-const ALLOWED: &str = "the address of a Redis: redis://, rediss://, unix:// or sentinel://";
+const SCHEMES: [&str; 5] = ["redis://", "rediss://", "redis+socket://", "redis+unix://", "unix://"];
+const ALLOWED: &str = "the address of a Redis: redis://, rediss:// or unix://";
 
 /// The settings of the broker, named as Celery names them.
 #[derive(Debug, Clone)]
@@ -76,7 +75,7 @@ mod tests {
         assert_eq!(
             Broker::from_env(&env).unwrap_err().to_string(),
             "the value of CELERY_BROKER_URL (from the program) is not valid: it must be the \
-             address of a Redis: redis://, rediss://, unix:// or sentinel://"
+             address of a Redis: redis://, rediss:// or unix://"
         );
     }
 }

@@ -36,7 +36,14 @@ impl TestBroker {
     pub(crate) fn query<T: FromRedisValue>(&self, command: &[&str]) -> T {
         let client = redis::Client::open(self.server.url()).unwrap();
         let mut connection = client.get_connection().unwrap();
-        redis::cmd(command[0]).arg(&command[1..]).query(&mut connection).unwrap()
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match redis::cmd(command[0]).arg(&command[1..]).query(&mut connection) {
+                // Started again, and still reading its file.
+                Err(error) if is_loading(&error) && Instant::now() < deadline => {}
+                answer => return answer.unwrap(),
+            }
+        }
     }
 
     /// The messages of a queue, first sent first.
@@ -50,6 +57,10 @@ impl TestBroker {
         let id = |message: &Value| message["headers"]["id"].as_str().unwrap().to_owned();
         self.messages(queue).iter().map(id).collect()
     }
+}
+
+fn is_loading(error: &redis::RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::BusyLoading)
 }
 
 /// Waits for a condition that something else brings about.
