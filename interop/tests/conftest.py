@@ -126,7 +126,7 @@ def programs(request: pytest.FixtureRequest, broker_url: str) -> Iterator[Progra
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(folder: Path) -> Path:
-    """A SQLite file that Django's own migrations filled."""
+    """A SQLite file that Django's migrations have filled, then ours."""
     path = folder / "migrated.sqlite3"
     _migrate(f"sqlite://{path}")
     return path
@@ -134,7 +134,7 @@ def migrated_sqlite(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_server: PostgresServer) -> str:
-    """The name of a PostgreSQL database that Django's own migrations filled."""
+    """The name of a PostgreSQL database that Django's migrations have filled, then ours."""
     name = postgres_server.create_database()
     _migrate(postgres_server.url(name))
     return name
@@ -148,7 +148,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, engine: str) -> Iterator[str]:
-    """A database of the test's own that `manage.py migrate` prepared; Django uses it too."""
+    """A database of the test's own, migrated as a site's is; Django uses it too."""
     if engine == "sqlite":
         folder = request.getfixturevalue("folder")
         path = folder / f"{request.node.name.replace('/', '_')}.sqlite3"
@@ -174,13 +174,17 @@ def use_database(url: str) -> None:
     connections.close_all()
     # Django fills in its defaults once, in place: they are kept from the entry of before.
     connections.settings["default"] |= {"OPTIONS": {}} | django_database(url)
-    del connections["default"]
+    connections["default"] = connections.create_connection("default")
 
 
 def _migrate(url: str) -> None:
+    """`manage.py migrate`, then `jwt_manage migrate`: what an operator does once."""
     use_database(url)
     call_command("migrate", verbosity=0)
     connections.close_all()
+    done = Programs(Path.cwd(), "redis://unused", url).jwt_manage("migrate")
+    if done.status != 0:
+        raise RuntimeError(f"jwt_manage migrate failed:\n{done.stderr}")
 
 
 @pytest.hookimpl(wrapper=True)
