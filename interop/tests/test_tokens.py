@@ -5,14 +5,6 @@ from datetime import timedelta
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 from django.contrib.auth.models import User
 from django.utils import timezone
 
@@ -23,10 +15,10 @@ from jwt_auth.tasks import (
     initialize_jwt_scopes,
     rotate_jwt_keypairs,
 )
+from key_pairs import made_in_python
 
-# Ours makes the first two; a site may have key pairs of the third.
+# Those that the worker makes; a site may have key pairs of another one.
 ALGORITHMS = ["RS256", "ES256"]
-CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1()}
 PASSWORDS = pytest.mark.parametrize("password", ["", "correct horse"], ids=["plain", "encrypted"])
 
 
@@ -37,22 +29,6 @@ def user(database_url):
 
 def run(task, **arguments):
     return task.delay(**arguments).get(timeout=60)
-
-
-def made_in_python(algorithm, password, *, name="made-in-python"):
-    """A key pair as a site has made it itself so far."""
-    if algorithm == "RS256":
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    else:
-        key = ec.generate_private_key(CURVES[algorithm])
-    encryption = BestAvailableEncryption(password.encode()) if password else NoEncryption()
-    return JWTKeyPair.objects.create(
-        name=name,
-        private_key_pem=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode(),
-        public_key_pem=key.public_key()
-        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        .decode(),
-    )
 
 
 def jwks(site, **env):
