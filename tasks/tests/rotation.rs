@@ -75,8 +75,21 @@ fn a_weekly_run_that_begins_a_second_early_still_rotates(backend: Backend) {
     assert_eq!(site.rotate(day(28) - TimeDelta::seconds(1)).action, "rotation_performed");
 }
 
+/// Makes every transaction that stores a key pair so long that others begin meanwhile.
+fn slow_down(site: &Site, backend: Backend) {
+    if backend == Backend::Postgres {
+        site.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END $$; \
+             CREATE TRIGGER slow AFTER INSERT ON jwt_auth_jwtkeypair \
+             FOR EACH ROW EXECUTE FUNCTION slow()",
+        );
+    }
+}
+
 fn eight_rotations_at_once_make_one_key_pair(backend: Backend) {
     let site = Site::new(backend);
+    slow_down(&site, backend);
     site.key_pair(start(), true);
     let performed = thread::scope(|scope| {
         let calls: Vec<_> = (0..8).map(|_| scope.spawn(|| site.rotate(day(40)))).collect();
@@ -107,6 +120,7 @@ fn a_forced_rotation_that_is_delivered_twice_rotates_once(backend: Backend) {
 fn eight_forced_rotations_of_one_task_at_once_rotate_once(backend: Backend) {
     let site = Site::new(backend);
     site.rotate(start());
+    slow_down(&site, backend);
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
