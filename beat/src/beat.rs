@@ -10,6 +10,7 @@ use celery_redis::wire::signature::Producer;
 use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
 
+use crate::chain::Chain;
 use crate::entry::Entry;
 use crate::scheduler::{DueRun, Plan, plan};
 
@@ -82,11 +83,10 @@ impl Beat {
                     backoff.reset();
                     tokio::time::sleep(until(next, Utc::now())).await;
                 }
+                Err(error) if error.is_outage() => backoff.wait().await,
                 Err(error) => {
-                    if !error.is_outage() {
-                        log::error!("{}: {}; trying again", self.node, Chain(&error));
-                    }
-                    backoff.wait().await;
+                    log::error!("{}: {}; trying again", self.node, Chain(&error));
+                    tokio::time::sleep(TICK).await;
                 }
             }
         }
@@ -172,25 +172,4 @@ impl Beat {
 fn until(next: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
     let wait = next.map(|next| (next - now).to_std().unwrap_or(Duration::ZERO));
     wait.unwrap_or(TICK).min(TICK)
-}
-
-/// An error with what caused it, in one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}", self.0)?;
-        let mut shown = self.0.to_string();
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            let text = error.to_string();
-            // Some errors say what their source says.
-            if !shown.contains(&text) {
-                write!(formatter, ": {text}")?;
-                shown = text;
-            }
-            source = error.source();
-        }
-        Ok(())
-    }
 }

@@ -5,6 +5,7 @@
 //! step in Redis, done only by the beat that leads.
 
 mod beat;
+mod chain;
 mod check;
 mod config;
 pub mod entry;
@@ -13,6 +14,7 @@ pub mod schedule;
 mod scheduler;
 
 pub use beat::Beat;
+pub use chain::Chain;
 pub use check::{Check, check};
 pub use config::{Config, InvalidBroker};
 pub use list::{Listing, list};

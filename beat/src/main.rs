@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use beat::schedule::CrontabError;
-use beat::{Beat, Check, Config, InvalidBroker, check, entry, list};
+use beat::{Beat, Chain, Check, Config, InvalidBroker, check, entry, list};
 use celery_redis::transport::beat_state::BeatStateError;
 use chrono::Utc;
 use clap::Parser;
@@ -101,13 +101,7 @@ fn main() -> ExitCode {
         level => logging::init(level.as_deref()),
     }
     run(&arguments).unwrap_or_else(|failure| {
-        let mut message = failure.to_string();
-        let mut source = std::error::Error::source(&failure);
-        while let Some(error) = source {
-            message = format!("{message}: {error}");
-            source = error.source();
-        }
-        log::error!("{message}");
+        log::error!("{}", Chain(&failure));
         failure.exit_code()
     })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use celery_redis::ClientError;
+use celery_redis::transport::beat_state::BeatStateError;
 use celery_redis::transport::connection::{TransportError, UrlError};
 use settings::ConfigError;
 use shared_models::DatabaseError;
@@ -58,6 +59,15 @@ impl From<ClientError> for Failure {
             ClientError::Transport(error) => Self::Broker(error),
             ClientError::Url(source) => Self::RedisUrl { name: "CELERY_BROKER_URL", source },
             error => Self::Message(error),
+        }
+    }
+}
+
+impl From<BeatStateError> for Failure {
+    fn from(error: BeatStateError) -> Self {
+        match error {
+            BeatStateError::Transport(error) => Self::Broker(error),
+            error => Self::Work { action: "reading beat's state", message: error.to_string() },
         }
     }
 }

@@ -1,28 +1,49 @@
 //! `queue status`: what waits, what is being worked on, and by whom.
 
+use celery_redis::transport::beat_state::BeatState;
 use celery_redis::transport::connection::Connection;
 use celery_redis::transport::inspect::{Snapshot, WorkerStatus, snapshot};
 use celery_redis::transport::keys::{Keys, PRIORITY_STEPS};
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use crate::cli::QueueStatus;
 use crate::failure::Failure;
 use crate::report::{Report, bad, counted, good, table, warning};
 use crate::session::{Session, block_on};
 
-pub(crate) fn run(session: &Session, arguments: &QueueStatus) -> Result<Report, Failure> {
-    let (broker, settings) = session.broker()?;
-    let connection = Connection::new(settings);
-    let keys = Keys::new(&broker.global_keyprefix);
-    let found = block_on(async { Ok(snapshot(&connection, &keys, &arguments.queues).await?) })?;
-    let lines = lines(&found, Utc::now());
-    Report::of(&found, lines)
+#[derive(Serialize)]
+struct Status {
+    #[serde(flatten)]
+    queues: Snapshot,
+    /// The beat process that sends the periodic tasks; null where none does.
+    beat: Option<String>,
 }
 
-fn lines(found: &Snapshot, now: DateTime<Utc>) -> Vec<String> {
+pub(crate) fn run(session: &Session, arguments: &QueueStatus) -> Result<Report, Failure> {
+    let (broker, settings) = session.broker()?;
+    let keys = Keys::new(&broker.global_keyprefix);
+    let beats = BeatState::new(Connection::new(settings.clone()), &broker.global_keyprefix);
+    let connection = Connection::new(settings);
+    let status = block_on(async {
+        Ok(Status {
+            queues: snapshot(&connection, &keys, &arguments.queues).await?,
+            beat: beats.leader().await?,
+        })
+    })?;
+    let lines = lines(&status, Utc::now());
+    Report::of(&status, lines)
+}
+
+fn lines(status: &Status, now: DateTime<Utc>) -> Vec<String> {
+    let Status { queues: found, beat } = status;
     let mut lines = table(&queues(found));
     lines.push(String::new());
     lines.extend(workers(found, now));
+    lines.push(match beat {
+        Some(beat) => good(format!("beat: {beat}")),
+        None => warning("No beat is running: no periodic task is sent."),
+    });
     lines.push(String::new());
     lines.push(match found.unacked_elsewhere {
         0 => format!("{} being worked on", counted(found.unacked, "message")),
@@ -105,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_text_says_what_waits_and_who_works_on_what() {
-        let found = Snapshot {
+        let queues = Snapshot {
             queues: vec![QueueStatus {
                 name: "celery".to_owned(),
                 waiting: 12,
@@ -137,8 +158,9 @@ mod tests {
             scheduled: 1,
             dead_letters: 0,
         };
+        let status = Status { queues, beat: Some("beat@one/7d0a".to_owned()) };
 
-        let text = lines(&found, DateTime::from_timestamp(3 * 3600, 0).unwrap()).join("\n");
+        let text = lines(&status, DateTime::from_timestamp(3 * 3600, 0).unwrap()).join("\n");
         let text = anstream::adapter::strip_str(&text).to_string();
 
         let expected = "\
@@ -148,6 +170,7 @@ celery  12       11          0           1           0           3
 1 worker alive
   worker@one (pid 7, 4 slots, up 3 h): works on 3 messages (celery 3); consumes celery
   b: works on nothing; dead, being taken over
+beat: beat@one/7d0a
 
 5 messages being worked on, 2 of these by workers of another kind
 1 message waiting for their time

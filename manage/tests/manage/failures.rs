@@ -33,6 +33,22 @@ fn a_wrong_setting_is_78_and_named_without_its_secrets() {
 }
 
 #[test]
+fn a_settings_file_stands_behind_the_environment() {
+    let site = Site::sqlite();
+    let file = "# ours\nJWT_KEYPAIR_ROTATION_DAYS = 'monthly'\nDATABASE_URL = 'mysql://unused'\n";
+    std::fs::write(site.folder().join("settings.toml"), file).unwrap();
+    let line = ["status", "--settings", "settings.toml"];
+
+    let done = site.run(&line);
+    assert_eq!(done.status(), 78);
+    let mistake = "JWT_KEYPAIR_ROTATION_DAYS=\"monthly\" (from settings.toml:2)";
+    assert!(done.errors().contains(mistake), "{}", done.errors());
+
+    let overridden = site.run_with(&line, &[("JWT_KEYPAIR_ROTATION_DAYS", "30")]);
+    assert_eq!(overridden.status(), 70, "only the tables are missing: {}", overridden.errors());
+}
+
+#[test]
 fn a_database_that_is_not_there_is_74() {
     let mut site = Site::sqlite();
     site.set("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/d?connect_timeout=1");

@@ -25,6 +25,7 @@ fn the_messages_of_each_priority_are_counted() {
     assert_eq!(both["queues"][1]["name"], "mails");
     assert_eq!(both["queues"][1]["waiting"], 1);
     assert!(text.contains("No worker of ours is known."), "{text}");
+    assert!(text.contains("No beat is running"), "{text}");
 }
 
 #[test]
@@ -36,4 +37,14 @@ fn a_task_that_was_sent_is_seen_waiting() {
     site.run(&["health", "--queue", "--timeout", "0.1"]);
 
     assert_eq!(site.json(&["queue", "status"])["queues"][0]["waiting"], 1);
+}
+
+#[test]
+fn the_beat_that_leads_is_named() {
+    let redis = RedisServer::start();
+    let mut site = Site::sqlite();
+    site.set("CELERY_BROKER_URL", &redis.url());
+    redis.command("SET _celery_redis.beat.leader 3:beat@one/7d0a");
+
+    assert_eq!(site.json(&["queue", "status"])["beat"], "beat@one/7d0a");
 }
