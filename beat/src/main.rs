@@ -17,8 +17,8 @@ Exit status:
   0   done; with --check: beat is alive
   1   with --check: beat is not alive
   64  the command line is wrong
-  71  the system refused something beat needs
   69  the broker cannot be reached (--list and --check; beat itself waits for it)
+  71  the system refused something beat needs
   78  a setting is wrong
 
 Settings: CELERY_BROKER_URL, BROKER_GLOBAL_KEYPREFIX, BEAT_QUEUE, RUST_LOG.";
