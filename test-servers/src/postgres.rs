@@ -82,9 +82,9 @@ impl Postgres {
         self.port
     }
 
-    /// Ends the server and every connection to it at once.
+    /// Ends the server and every connection to it, in order, so that nothing is lost.
     pub fn stop(&self) {
-        self.supervisor.signal("QUIT");
+        self.supervisor.signal("INT");
         self.supervisor.wait();
     }
 
