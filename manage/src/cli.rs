@@ -82,6 +82,42 @@ pub(crate) enum Command {
 pub(crate) enum QueueCommand {
     /// Show the messages that wait and that are being worked on, and the workers
     Status(QueueStatus),
+    /// Look after the messages that nobody can execute
+    #[command(subcommand)]
+    Dead(DeadCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// Show the newest, with the reason of each
+    List(DeadList),
+    /// Show one with its original bytes, arguments included
+    Show {
+        /// Its name in the list
+        name: String,
+    },
+    /// Put the exact bytes back into the queue that they came from
+    Retry(DeadNames),
+    /// Delete for good
+    Drop(DeadNames),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadList {
+    /// The most to show
+    #[arg(long, value_name = "NUMBER", default_value = "50")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct DeadNames {
+    /// Their names in the list
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// How a task is done: here, or by a worker.

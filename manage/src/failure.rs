@@ -43,6 +43,8 @@ pub(crate) enum Failure {
     NoResult { task: &'static str, id: String, timeout: Duration },
     #[error("the result of {task} is not what this program knows")]
     UnknownResult { task: &'static str, source: serde_json::Error },
+    #[error("there is no dead letter {name:?}; `jwt_manage queue dead list` names them")]
+    NoDeadLetter { name: String },
     #[error("the message cannot be sent")]
     Message(#[source] ClientError),
     #[error("{} cannot be written", path.display())]
@@ -96,6 +98,7 @@ impl Failure {
             | Self::Task { .. }
             | Self::Work { .. }
             | Self::UnknownResult { .. }
+            | Self::NoDeadLetter { .. }
             | Self::Message(_) => exit::WORK,
             Self::NoResult { .. } => exit::NO_RESULT,
             Self::File { .. } | Self::Output(_) | Self::Runtime(_) => exit::SYSTEM,

@@ -158,12 +158,7 @@ impl Delivery {
             .arg(self.broker.options().dead_letters_kept);
         let (buried, dropped): (bool, usize) =
             self.persist_reply("bury a message", &script).await?;
-        if dropped > 0 {
-            log::error!(
-                "dead letters are full at {}: the {dropped} oldest were dropped",
-                self.broker.options().dead_letters_kept
-            );
-        }
+        self.broker.log_dropped(dropped);
         Ok(if buried { Settled::Done } else { Settled::LeaseLost })
     }
 

@@ -114,12 +114,15 @@ impl Broker {
                 .key(keys.dead_messages())
                 .arg(&process.id)
                 .arg(if cause == Cause::Died { "dead" } else { "leaving" })
-                .arg(now);
+                .arg(now)
+                .arg(self.options().dead_letters_kept);
             for delivery in batch {
                 let (message, letter) = self.returned(delivery, cause, now);
                 script.arg(&delivery.tag).arg(&delivery.list).arg(message).arg(letter);
             }
-            let count: i64 = self.connection().script("put messages back", &script).await?;
+            let (count, dropped): (i64, usize) =
+                self.connection().script("put messages back", &script).await?;
+            self.log_dropped(dropped);
             match usize::try_from(count) {
                 Ok(count) => returned += count,
                 // Alive after all.

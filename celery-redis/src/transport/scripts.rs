@@ -21,3 +21,4 @@ script!(REQUEUE, "requeue");
 script!(DEFER, "defer");
 script!(PROMOTE, "promote");
 script!(BURY, "bury");
+script!(EXHUME, "exhume");

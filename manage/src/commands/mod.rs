@@ -41,6 +41,7 @@ pub(crate) fn run(session: &Session, command: &Command) -> Result<Report, Failur
         Command::EncryptKeys(dry_run) => convert_keys::run(session, Form::Encrypted, dry_run, now),
         Command::DecryptKeys(dry_run) => convert_keys::run(session, Form::Plain, dry_run, now),
         Command::Queue(QueueCommand::Status(arguments)) => queue::status::run(session, arguments),
+        Command::Queue(QueueCommand::Dead(command)) => queue::dead::run(session, command),
     }
 }
 

@@ -1,3 +1,4 @@
 //! What an operator asks about the queues.
 
+pub(crate) mod dead;
 pub(crate) mod status;
