@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use celery_task::Registry;
 use clap::Parser;
+use log::LevelFilter;
 use settings::{Env, logging};
 use tokio::runtime::Builder;
 
@@ -38,8 +39,8 @@ pub struct Options {
     #[arg(short = 'n', long, value_name = "NODE", default_value = "celery@%h")]
     hostname: String,
     /// Level of the log: error, warn, info, debug or trace; RUST_LOG comes first
-    #[arg(short, long, value_name = "LEVEL", value_parser = known_level)]
-    loglevel: Option<String>,
+    #[arg(short, long, value_name = "LEVEL", value_parser = logging::parse_level)]
+    loglevel: Option<LevelFilter>,
     /// Settings file (TOML, the same names as in the environment, which comes first)
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
@@ -53,7 +54,9 @@ pub fn main<E: std::error::Error>(
     register: impl FnOnce(&Env, &WorkerConfig, &mut Registry) -> Result<(), E>,
 ) -> ExitCode {
     let options = Options::parse();
-    logging::init(options.loglevel.as_deref());
+    let level = options.loglevel.unwrap_or(LevelFilter::Info);
+    // rusty-celery tells how it sets itself up, which is of no use here.
+    logging::init_with(&format!("{level},celery::broker=warn,celery::app=warn"));
     match start(&options, register) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -87,11 +90,6 @@ fn start<E: std::error::Error>(
     // A blocking task that was put back may still occupy its thread; nobody waits for it.
     runtime.shutdown_background();
     result
-}
-
-/// A level that the log knows, as it was given.
-fn known_level(name: &str) -> Result<String, String> {
-    logging::parse_level(name).map(|_| name.to_owned())
 }
 
 impl Options {

@@ -179,6 +179,7 @@ fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
 
 /// Waits for what runs, until the time is up or the shutdown turns cold.
 async fn finish(consumer: &Consumer, mut running: JoinSet<()>, mut shutdown: Shutdown) {
+    while running.try_join_next().is_some() {}
     if !running.is_empty() {
         log::info!("waiting for {} running tasks", running.len());
     }
