@@ -14,8 +14,15 @@ fn main() -> ExitCode {
     worker::cli::main(|env, _, registry| -> Result<(), tasks::SetupError> {
         let broker = settings::Broker::from_env(env)?;
         let client = redis::Client::open(broker.url.expose_secret())?;
+        let ledger = match env.secret("CHAOS_LEDGER_URL")? {
+            Some(url) => {
+                redis::Client::open(url.expose_secret()).map_err(tasks::SetupError::Ledger)?
+            }
+            None => client.clone(),
+        };
         registry
             .state(Arc::new(client))
+            .state(Arc::new(tasks::Ledger::new(ledger)))
             .register::<tasks::noop>()
             .register::<tasks::add>()
             .register::<tasks::sleep>()
@@ -24,6 +31,7 @@ fn main() -> ExitCode {
             .register::<tasks::fail>()
             .register::<tasks::panic>()
             .register::<tasks::retry>()
+            .register::<tasks::record>()
             .register::<tasks::progress>();
         Ok(())
     })

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use celery::task::TaskResult;
 use celery_task::{Exception, Retry, TaskContext};
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::OnceCell;
 
 /// Why the tasks cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +15,35 @@ pub(crate) enum SetupError {
     Settings(#[from] settings::ConfigError),
     #[error("CELERY_BROKER_URL names no Redis")]
     Redis(#[from] redis::RedisError),
+    #[error("CHAOS_LEDGER_URL names no Redis")]
+    Ledger(#[source] redis::RedisError),
+}
+
+/// Where `bench.record` writes what it did: a Redis that no test disturbs, else the broker's.
+pub(crate) struct Ledger {
+    client: redis::Client,
+    connection: OnceCell<MultiplexedConnection>,
+}
+
+impl Ledger {
+    pub(crate) fn new(client: redis::Client) -> Self {
+        Self { client, connection: OnceCell::new() }
+    }
+
+    async fn write(&self, event: &str, key: &str, retries: u32) -> redis::RedisResult<()> {
+        // A process that is stopped and continued has waited long, but not in vain.
+        let patient =
+            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connect = || self.client.get_multiplexed_async_connection_with_config(&patient);
+        let mut connection = self.connection.get_or_try_init(connect).await?.clone();
+        redis::cmd("XADD")
+            .arg("ledger")
+            .arg("*")
+            .arg(&[("event", event), ("key", key)])
+            .arg(&[("retries", retries), ("pid", std::process::id())])
+            .query_async(&mut connection)
+            .await
+    }
 }
 
 /// Does nothing.
@@ -86,6 +118,25 @@ pub(crate) async fn retry(times: u32, countdown: f64, max_retries: Option<u32>) 
         max_retries: max_retries.or(Some(3)),
         error,
     }))
+}
+
+/// Writes "begun" and, `seconds` later, "ended" into the ledger; asks for a retry until it was
+/// retried `retries` times.
+#[celery::task(name = "bench.record")]
+pub(crate) async fn record(key: String, seconds: f64, retries: u32) -> TaskResult<()> {
+    let context = TaskContext::current();
+    let failed = |error: redis::RedisError| {
+        context.fail(Exception::builtin("ConnectionError", error.to_string()))
+    };
+    let ledger = context.state::<Ledger>();
+    ledger.write("begun", &key, context.retries()).await.map_err(failed)?;
+    tokio::time::sleep(duration(seconds)).await;
+    ledger.write("ended", &key, context.retries()).await.map_err(failed)?;
+    if context.retries() >= retries {
+        return Ok(());
+    }
+    let error = Exception::builtin("KeyError", "again");
+    Err(context.retry(Retry { countdown: duration(seconds), max_retries: Some(retries), error }))
 }
 
 /// Shows `steps` states on its way, each for `seconds`.
