@@ -19,9 +19,11 @@ use crate::{AnyConnection, DatabaseError, Layout, MigrationOutcome, layout, migr
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// No statement waits longer than this for another transaction's locks; that it may be tried
-/// again later is for the caller to say.
-const POSTGRES_SETTINGS: &str =
-    "SET lock_timeout = '30s'; SET application_name = 'jwt-maintenance'";
+/// again later is for the caller to say. And whoever waited for a lock must see what was done
+/// meanwhile, whatever a site has made the default.
+const POSTGRES_SETTINGS: &str = "SET lock_timeout = '30s'; \
+     SET default_transaction_isolation = 'read committed'; \
+     SET application_name = 'jwt-maintenance'";
 const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 30000; PRAGMA foreign_keys = ON";
 
 /// The site's database. Clones share one pool.

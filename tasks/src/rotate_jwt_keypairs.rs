@@ -15,7 +15,7 @@ use crate::audit::{Action, Trail};
 use crate::jwt::{Algorithm, Fresh, KeyRing, Record, check_pair};
 use crate::shell::{self, task_name};
 use crate::{Caller, JwtAuth, JwtError, Mode, isoformat};
-use plan::{Change, Retirement};
+use plan::{Change, Count, Retirement};
 pub use report::RotationReport;
 
 /// How long a message may be delivered again after its task was done.
@@ -226,10 +226,12 @@ impl Turn<'_> {
             return Ok(Retirement::none());
         }
         let now: UtcDateTime = self.now.into();
-        plan::retirement(ring, &self.jwt.settings, self.now, self.request.older, change, |id| {
-            Token::count_usable(connection, id, now)
-        })
-        .map_err(JwtError::from)
+        let usable = |id, count| match count {
+            Count::Any => Token::any_usable(connection, id, now).map(i64::from),
+            Count::Exact => Token::count_usable(connection, id, now),
+        };
+        let Request { older, .. } = self.request;
+        Ok(plan::retirement(ring, &self.jwt.settings, self.now, older, change, usable)?)
     }
 
     /// Stores or activates the new key pair. It comes before any retirement, so that there is no

@@ -96,15 +96,24 @@ pub(super) fn change(
     (change, reason)
 }
 
-/// Decides which key pairs stop being active after `change`. `usable` counts the tokens that are
-/// still accepted of one.
+/// How exactly tokens are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Count {
+    /// One means any number: quick, however many there are.
+    Any,
+    /// All of them.
+    Exact,
+}
+
+/// Decides which key pairs stop being active after `change`. `usable` counts the tokens of one that
+/// are still accepted.
 pub(super) fn retirement(
     ring: &KeyRing,
     settings: &JwtSettings,
     now: DateTime<Utc>,
     older: Older,
     change: Change,
-    mut usable: impl FnMut(RowId) -> QueryResult<i64>,
+    mut usable: impl FnMut(RowId, Count) -> QueryResult<i64>,
 ) -> QueryResult<Retirement> {
     let active = ring.records.iter().enumerate().filter(|(_, record)| record.pair.is_active);
     // The newest active one signs, and is never among them, unless another has just taken over.
@@ -117,7 +126,7 @@ pub(super) fn retirement(
     if at_any_cost {
         for (place, record) in candidates.into_iter().rev() {
             retirement.places.push(place);
-            retirement.orphaned_tokens += usable(record.pair.id)?;
+            retirement.orphaned_tokens += usable(record.pair.id, Count::Exact)?;
         }
         return Ok(retirement);
     }
@@ -129,7 +138,7 @@ pub(super) fn retirement(
         let outlived = ring
             .superseded_at(record)
             .is_some_and(|superseded| superseded + settings.max_token_life < now);
-        if outlived && usable(record.pair.id)? == 0 {
+        if outlived && usable(record.pair.id, Count::Any)? == 0 {
             retirement.places.push(place);
             excess -= 1;
         }

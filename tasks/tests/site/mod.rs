@@ -49,6 +49,49 @@ impl Site {
         Self { jwt: JwtAuth { database, settings }, _folder: folder }
     }
 
+    /// A site whose primary keys are UUIDs, and whose tables lack what is optional.
+    pub fn with_uuid_keys(backend: Backend) -> Self {
+        use diesel::Connection as _;
+        use diesel::connection::SimpleConnection;
+        let (uuid, time) = match backend {
+            Backend::Postgres => ("uuid", "timestamptz"),
+            Backend::Sqlite => ("char(32)", "datetime"),
+        };
+        let tables = format!(
+            "CREATE TABLE jwt_auth_jwtkeypair (id {uuid} NOT NULL PRIMARY KEY, \
+             private_key_pem text NOT NULL, public_key_pem text NOT NULL, \
+             is_active boolean NOT NULL, created_at {time} NOT NULL); \
+             CREATE TABLE jwt_auth_jwtscope (id {uuid} NOT NULL PRIMARY KEY, \
+             name varchar(100) NOT NULL UNIQUE, description text NOT NULL, \
+             is_active boolean NOT NULL, created_at {time} NOT NULL); \
+             CREATE TABLE jwt_auth_jwttoken (id {uuid} NOT NULL PRIMARY KEY, \
+             token_id varchar(100) NOT NULL UNIQUE, expires_at {time} NOT NULL, \
+             is_revoked boolean NOT NULL, \
+             key_pair_id {uuid} NOT NULL REFERENCES jwt_auth_jwtkeypair (id)); \
+             CREATE TABLE jwt_auth_jwttoken_scopes (jwttoken_id {uuid} NOT NULL, \
+             jwtscope_id {uuid} NOT NULL)"
+        );
+        let folder = (backend == Backend::Sqlite).then(|| tempfile::tempdir().unwrap());
+        let url = match &folder {
+            Some(folder) => {
+                let path = folder.path().join("jwt.sqlite3").display().to_string();
+                let mut raw = diesel::SqliteConnection::establish(&path).unwrap();
+                raw.batch_execute(&tables).unwrap();
+                format!("sqlite://{path}")
+            }
+            None => {
+                let url = Postgres::shared().create_database();
+                let mut raw = diesel::PgConnection::establish(&url).unwrap();
+                raw.batch_execute(&tables).unwrap();
+                url
+            }
+        };
+        let database = Database::connect(&SecretString::from(url), 10).unwrap();
+        database.migrate().unwrap();
+        let settings = JwtSettings::default();
+        Self { jwt: JwtAuth { database, settings }, _folder: folder }
+    }
+
     pub fn with(backend: Backend, change: impl FnOnce(&mut JwtSettings)) -> Self {
         let mut site = Self::new(backend);
         change(&mut site.jwt.settings);
