@@ -75,14 +75,17 @@ fn a_weekly_run_that_begins_a_second_early_still_rotates(backend: Backend) {
     assert_eq!(site.rotate(day(28) - TimeDelta::seconds(1)).action, "rotation_performed");
 }
 
-/// Makes every transaction that stores a key pair so long that others begin meanwhile.
+/// Makes every transaction that stores a key pair so long that others begin meanwhile, and has the
+/// site prefer transactions that see nothing of what others do.
 fn slow_down(site: &Site, backend: Backend) {
     if backend == Backend::Postgres {
         site.execute(
             "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
              $$ BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END $$; \
              CREATE TRIGGER slow AFTER INSERT ON jwt_auth_jwtkeypair \
-             FOR EACH ROW EXECUTE FUNCTION slow()",
+             FOR EACH ROW EXECUTE FUNCTION slow(); \
+             DO $$ BEGIN EXECUTE format('ALTER DATABASE %I \
+             SET default_transaction_isolation = ''repeatable read''', current_database()); END $$",
         );
     }
 }
