@@ -1,0 +1,1 @@
+"""The campaign against lost messages, and the measurements that go with it."""
