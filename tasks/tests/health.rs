@@ -128,3 +128,14 @@ fn status_shows_what_is_active(backend: Backend) {
     assert_eq!(status.active_keypairs[0].algorithm, Some(Algorithm::Es256));
     assert_eq!(status.active_scopes.len(), 4);
 }
+
+#[test]
+fn whoever_may_only_read_gets_a_report_too() {
+    let site = ready(Backend::Postgres);
+    site.execute(
+        "CREATE ROLE monitor LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO monitor",
+    );
+    let database = site::connect(&site.url.replace("postgres@", "monitor@"));
+    let jwt = JwtAuth { database, settings: Default::default() };
+    assert_eq!(look(&jwt, 0).health_status, "healthy");
+}

@@ -23,6 +23,7 @@ pub enum Backend {
 /// A site with empty tables.
 pub struct Site {
     pub jwt: JwtAuth,
+    pub url: String,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -36,6 +37,10 @@ pub fn day(days: i64) -> DateTime<Utc> {
     start() + TimeDelta::days(days)
 }
 
+pub fn connect(url: &str) -> Database {
+    Database::connect(&SecretString::from(url.to_owned()), 10).unwrap()
+}
+
 impl Site {
     pub fn new(backend: Backend) -> Self {
         let folder = (backend == Backend::Sqlite).then(|| tempfile::tempdir().unwrap());
@@ -43,10 +48,10 @@ impl Site {
             Some(folder) => format!("sqlite://{}", folder.path().join("jwt.sqlite3").display()),
             None => Postgres::shared().create_database(),
         };
-        let database = Database::connect(&SecretString::from(url), 10).unwrap();
+        let database = connect(&url);
         database.migrate().unwrap();
         let settings = JwtSettings::default();
-        Self { jwt: JwtAuth { database, settings }, _folder: folder }
+        Self { jwt: JwtAuth { database, settings }, url, _folder: folder }
     }
 
     /// A site whose primary keys are UUIDs, and whose tables lack what is optional.
@@ -86,10 +91,10 @@ impl Site {
                 url
             }
         };
-        let database = Database::connect(&SecretString::from(url), 10).unwrap();
+        let database = connect(&url);
         database.migrate().unwrap();
         let settings = JwtSettings::default();
-        Self { jwt: JwtAuth { database, settings }, _folder: folder }
+        Self { jwt: JwtAuth { database, settings }, url, _folder: folder }
     }
 
     pub fn with(backend: Backend, change: impl FnOnce(&mut JwtSettings)) -> Self {
