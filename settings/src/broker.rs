@@ -9,8 +9,10 @@ use crate::error::ConfigError;
 
 const DEFAULT_URL: &str = "redis://127.0.0.1:6379/0";
 const ONE_HOUR: Duration = Duration::from_secs(60 * 60);
-const SCHEMES: [&str; 5] = ["redis://", "rediss://", "redis+socket://", "redis+unix://", "unix://"];
-const ALLOWED: &str = "the address of a Redis: redis://, rediss:// or unix://";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
+const SCHEMES: [&str; 6] =
+    ["redis://", "rediss://", "redis+socket://", "redis+unix://", "unix://", "sentinel://"];
+const ALLOWED: &str = "the address of a Redis: redis://, rediss://, unix:// or sentinel://";
 
 /// The settings of the broker, named as Celery names them.
 #[derive(Debug, Clone)]
@@ -25,6 +27,14 @@ pub struct Broker {
     /// `BROKER_VISIBILITY_TIMEOUT`, in seconds: the age at which kombu gives an unacked message
     /// to somebody else. Every client of the broker has to use the same.
     pub visibility_timeout: Duration,
+    /// `BROKER_SENTINEL_MASTER`: the name that the sentinels of a `sentinel://` URL know the
+    /// primary by, as in Celery's `master_name` transport option.
+    pub sentinel_master: Option<String>,
+    /// `BROKER_CONNECT_TIMEOUT`, in seconds: longest time until a connection is established.
+    pub connect_timeout: Duration,
+    /// `BROKER_COMMAND_TIMEOUT`, in seconds: longest time that Redis may take for one reply; then
+    /// the connection counts as dead, and a new one is made.
+    pub command_timeout: Duration,
 }
 
 impl Broker {
@@ -42,6 +52,13 @@ impl Broker {
             visibility_timeout: env
                 .seconds("BROKER_VISIBILITY_TIMEOUT", 1.0..=31_536_000.0)?
                 .unwrap_or(ONE_HOUR),
+            sentinel_master: env.text("BROKER_SENTINEL_MASTER")?,
+            connect_timeout: env
+                .seconds("BROKER_CONNECT_TIMEOUT", 0.1..=300.0)?
+                .unwrap_or(DEFAULT_TIMEOUT),
+            command_timeout: env
+                .seconds("BROKER_COMMAND_TIMEOUT", 0.1..=300.0)?
+                .unwrap_or(DEFAULT_TIMEOUT),
         })
     }
 }
@@ -66,6 +83,24 @@ mod tests {
         assert!(broker.result_backend.is_none());
         assert_eq!(broker.global_keyprefix, "");
         assert_eq!(broker.visibility_timeout, Duration::from_secs(3600));
+        assert_eq!(broker.sentinel_master, None);
+        assert_eq!(broker.connect_timeout, Duration::from_secs(3));
+        assert_eq!(broker.command_timeout, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn sentinels_and_timeouts_are_read() {
+        let broker = Broker::from_env(&Env::from_pairs([
+            ("CELERY_BROKER_URL", "sentinel://a:26379;sentinel://b:26379"),
+            ("BROKER_SENTINEL_MASTER", "primary"),
+            ("BROKER_CONNECT_TIMEOUT", "1.5"),
+            ("BROKER_COMMAND_TIMEOUT", "20"),
+        ]))
+        .unwrap();
+
+        assert_eq!(broker.sentinel_master.as_deref(), Some("primary"));
+        assert_eq!(broker.connect_timeout, Duration::from_millis(1500));
+        assert_eq!(broker.command_timeout, Duration::from_secs(20));
     }
 
     #[test]
@@ -75,7 +110,7 @@ mod tests {
         assert_eq!(
             Broker::from_env(&env).unwrap_err().to_string(),
             "the value of CELERY_BROKER_URL (from the program) is not valid: it must be the \
-             address of a Redis: redis://, rediss:// or unix://"
+             address of a Redis: redis://, rediss://, unix:// or sentinel://"
         );
     }
 }

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use super::connection::{Backoff, ConnectionSettings};
 
 /// How long one blocking command waits; also bounds how long a dead connection goes unnoticed.
-const BLOCK: Duration = Duration::from_secs(3);
+const BLOCK: Duration = Duration::from_secs(2);
 /// Time beyond it that the reply may take.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// One waiter per list, each with a connection of its own: a blocked connection serves nobody else.
 #[derive(Debug)]

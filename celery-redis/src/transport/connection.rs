@@ -2,61 +2,63 @@
 
 use std::fmt;
 use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation,
-    ServerErrorKind,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
+    ScriptInvocation, ServerErrorKind,
 };
 use tokio::sync::Mutex;
 
-/// Where a Redis is and how to reach it, from a URL such as `redis://user:password@host:6379/0`.
+use super::url::{Address, Route};
+pub use super::url::{ConnectionOptions, UrlError};
+
+/// Where a Redis is and how to reach it.
 #[derive(Clone)]
 pub struct ConnectionSettings {
-    client: redis::Client,
-    display: String,
-    connect_timeout: Duration,
-    response_timeout: Duration,
-}
-
-/// A URL that names no Redis.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{url} names no Redis: {reason}; expected redis://[user:password@]host[:port][/database], \
-         rediss://… for TLS, or unix:///path/to/socket"
-)]
-pub struct UrlError {
-    url: String,
-    reason: String,
+    address: Address,
 }
 
 impl ConnectionSettings {
     /// Reads a broker or result backend URL.
     pub fn parse(url: &str) -> Result<Self, UrlError> {
-        let error = |reason: String| UrlError { url: redacted(url), reason };
-        let url = url.replacen("redis+socket://", "unix://", 1);
-        let client = redis::Client::open(url.as_str()).map_err(|source| {
-            error(source.detail().map_or_else(|| source.category().to_owned(), ToOwned::to_owned))
-        })?;
-        Ok(Self {
-            client,
-            display: redacted(&url),
-            connect_timeout: Duration::from_secs(3),
-            response_timeout: Duration::from_secs(3),
-        })
+        Self::parse_with(url, &ConnectionOptions::default())
+    }
+
+    /// Reads a broker or result backend URL; what it does not say is as `options` say.
+    pub fn parse_with(url: &str, options: &ConnectionOptions) -> Result<Self, UrlError> {
+        Ok(Self { address: Address::parse(url, options)? })
     }
 
     /// The longest time that establishing a connection, and a single reply, may take.
     pub fn timeouts(mut self, connect: Duration, response: Duration) -> Self {
-        (self.connect_timeout, self.response_timeout) = (connect, response);
+        let options = &mut self.address.options;
+        (options.connect_timeout, options.command_timeout) = (connect, response);
         self
     }
 
     /// Whether both lead to the same database of the same server.
     pub fn same_database(&self, other: &Self) -> bool {
-        let (a, b) = (self.client.get_connection_info(), other.client.get_connection_info());
-        a.addr() == b.addr() && a.redis_settings().db() == b.redis_settings().db()
+        let same_server = match (&self.address.route, &other.address.route) {
+            (Route::Server(a), Route::Server(b)) => {
+                a.get_connection_info().addr() == b.get_connection_info().addr()
+            }
+            (Route::Sentinels(a), Route::Sentinels(b)) => a.same(b),
+            _ => false,
+        };
+        same_server && self.address.database() == other.address.database()
+    }
+
+    /// Number of the database, which is part of the names of channels.
+    pub fn database(&self) -> i64 {
+        self.address.database()
+    }
+
+    /// One sentence each about what the URL's author may not have meant.
+    pub fn warnings(&self) -> &[String] {
+        &self.address.warnings
     }
 
     /// Opens a connection of its own whose replies may take `response_timeout`.
@@ -65,45 +67,41 @@ impl ConnectionSettings {
         response_timeout: Duration,
     ) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
+            .set_connection_timeout(Some(self.address.options.connect_timeout))
             .set_response_timeout(Some(response_timeout));
-        self.client.get_multiplexed_async_connection_with_config(&config).await
+        self.server().await?.get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// Opens a connection for subscriptions.
     pub(crate) async fn open_pubsub(&self) -> Result<redis::aio::PubSub, RedisError> {
-        tokio::time::timeout(self.connect_timeout, self.client.get_async_pubsub())
+        let server = self.server().await?;
+        tokio::time::timeout(self.address.options.connect_timeout, server.get_async_pubsub())
             .await
             .unwrap_or_else(|_| {
                 Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
             })
     }
+
+    /// The server to connect to now.
+    async fn server(&self) -> Result<Client, RedisError> {
+        match &self.address.route {
+            Route::Server(client) => Ok(client.clone()),
+            Route::Sentinels(sentinels) => {
+                sentinels.primary(self.address.options.connect_timeout).await
+            }
+        }
+    }
 }
 
 impl fmt::Display for ConnectionSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.display)
+        formatter.write_str(&self.address.display)
     }
 }
 
 impl fmt::Debug for ConnectionSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("ConnectionSettings").field(&self.display).finish()
-    }
-}
-
-/// A URL without its password, for logs and errors.
-fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return "the URL (it has no scheme)".to_owned();
-    };
-    let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
-    match rest.rsplit_once('@') {
-        Some((credentials, host)) => {
-            let user = credentials.split_once(':').map_or("", |(user, _)| user);
-            format!("{scheme}://{user}:**@{host}")
-        }
-        None => format!("{scheme}://{rest}"),
+        formatter.debug_tuple("ConnectionSettings").field(&self.address.display).finish()
     }
 }
 
@@ -136,12 +134,11 @@ impl TransportError {
         matches!(self, Self::Outage { .. })
     }
 
-    /// Whether the server does not accept who we are: at start that is a mistake in the settings.
+    /// Whether the server does not accept who we are, or we do not accept who it is: at start that
+    /// is a mistake in the settings.
     pub fn is_authentication(&self) -> bool {
         let Self::Outage { source, .. } = self else { return false };
-        let code = source.code().unwrap_or_default();
-        source.kind() == ErrorKind::AuthenticationFailed
-            || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM")
+        refuses_us(source) || source.to_string().contains("invalid peer certificate")
     }
 }
 
@@ -150,6 +147,8 @@ impl TransportError {
 pub struct Connection {
     settings: ConnectionSettings,
     current: Mutex<Option<Live>>,
+    /// Whether a reply is news: nothing was served yet, or an outage was seen.
+    awaiting: AtomicBool,
     health: StdMutex<Health>,
 }
 
@@ -167,14 +166,37 @@ impl fmt::Debug for Live {
 #[derive(Debug, Default)]
 struct Health {
     connections: u64,
-    connected_since: Option<Instant>,
-    outage_since: Option<Instant>,
+    interrupted: bool,
+    serving_since: Option<Instant>,
+    outage: Option<Outage>,
 }
+
+/// What the log has been told of an outage.
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    last_failure: Instant,
+    last_told: Instant,
+    /// The server answers, but refuses what changes something.
+    writes_refused: bool,
+    action: &'static str,
+}
+
+/// While an outage lasts, the log says so this often.
+const REMINDER: Duration = Duration::from_secs(30);
+/// Where only writes are refused, reads go on succeeding: other replies are a sign of the end only
+/// when no write was refused for so long.
+const QUIET: Duration = Duration::from_secs(3);
 
 impl Connection {
     /// A connection that is made when it is first needed.
     pub fn new(settings: ConnectionSettings) -> Self {
-        Self { settings, current: Mutex::new(None), health: StdMutex::default() }
+        Self {
+            settings,
+            current: Mutex::new(None),
+            awaiting: AtomicBool::new(true),
+            health: StdMutex::default(),
+        }
     }
 
     /// Where it leads.
@@ -184,12 +206,12 @@ impl Connection {
 
     /// How long Redis has served without an interruption that we saw; `None` during an outage.
     pub fn serving_for(&self) -> Option<Duration> {
-        self.health().connected_since.map(|since| since.elapsed())
+        self.health().serving_since.map(|since| since.elapsed())
     }
 
-    /// Whether an earlier connection was lost.
+    /// Whether there was an outage that we saw.
     pub fn was_interrupted(&self) -> bool {
-        self.health().connections > 1
+        self.health().interrupted
     }
 
     /// Runs one command.
@@ -233,9 +255,9 @@ impl Connection {
         if let Some(live) = &*current {
             return Ok((live.connection.clone(), live.number));
         }
-        match self.settings.open(self.settings.response_timeout).await {
+        match self.settings.open(self.settings.address.options.command_timeout).await {
             Ok(connection) => {
-                let number = self.connected();
+                let number = self.next_number();
                 *current = Some(Live { connection: connection.clone(), number });
                 Ok((connection, number))
             }
@@ -250,7 +272,10 @@ impl Connection {
         reply: Result<T, RedisError>,
     ) -> Result<T, TransportError> {
         let error = match reply {
-            Ok(value) => return Ok(value),
+            Ok(value) => {
+                self.served(action);
+                return Ok(value);
+            }
             Err(error) => error,
         };
         if is_outage(&error) {
@@ -268,32 +293,83 @@ impl Connection {
         if !is_outage(&source) {
             return TransportError::Refused { server, action, source };
         }
+        let now = Instant::now();
         let mut health = self.health();
-        health.connected_since = None;
-        if health.outage_since.is_none() {
-            health.outage_since = Some(Instant::now());
-            log::error!("{server} cannot serve ({source}); waiting for it");
+        self.awaiting.store(true, Ordering::Release);
+        health.interrupted = true;
+        health.serving_since = None;
+        match &mut health.outage {
+            None => {
+                let writes_refused = refuses_writes(&source);
+                if writes_refused {
+                    log::error!("{server} accepts no changes ({source}); waiting until it does");
+                } else {
+                    log::error!("{server} cannot serve ({source}); waiting for it");
+                }
+                health.outage = Some(Outage {
+                    since: now,
+                    last_failure: now,
+                    last_told: now,
+                    writes_refused,
+                    action,
+                });
+            }
+            Some(outage) => {
+                outage.last_failure = now;
+                outage.writes_refused |= refuses_writes(&source);
+                if now - outage.last_told > REMINDER {
+                    outage.last_told = now;
+                    let seconds = (now - outage.since).as_secs();
+                    log::error!("{server} still cannot serve after {seconds} s ({source})");
+                }
+            }
         }
         TransportError::Outage { server, source }
     }
 
-    fn connected(&self) -> u64 {
+    /// A reply came: if there was an outage, it may be over.
+    fn served(&self, action: &'static str) {
+        if !self.awaiting.load(Ordering::Acquire) {
+            return;
+        }
+        let mut health = self.health();
+        if let Some(outage) = &health.outage {
+            let same = action == outage.action;
+            if outage.writes_refused && !same && outage.last_failure.elapsed() < QUIET {
+                return;
+            }
+            let seconds = outage.since.elapsed().as_secs_f64();
+            log::warn!("{} serves again after {seconds:.1} s", self.settings);
+        }
+        health.outage = None;
+        health.serving_since = Some(Instant::now());
+        self.awaiting.store(false, Ordering::Release);
+    }
+
+    fn next_number(&self) -> u64 {
         let mut health = self.health();
         health.connections += 1;
-        health.connected_since = Some(Instant::now());
-        if let Some(since) = health.outage_since.take() {
-            log::warn!(
-                "{} serves again after {:.1} s",
-                self.settings,
-                since.elapsed().as_secs_f64()
-            );
-        }
         health.connections
     }
 
     fn health(&self) -> std::sync::MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Whether the server does not accept user and password, or wants some.
+pub(super) fn refuses_us(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+}
+
+/// Whether the server answers, and refuses what changes something. A script reports what stopped
+/// it inside its own error.
+fn refuses_writes(error: &RedisError) -> bool {
+    let text = error.to_string();
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || ["OOM ", "MISCONF ", "NOREPLICAS ", "READONLY "].iter().any(|code| text.contains(code))
+        || matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "READONLY"))
 }
 
 /// Whether the error is about the server's state or the way to it, not about the command.
@@ -353,31 +429,5 @@ impl Backoff {
     /// The next wait is the shortest again.
     pub fn reset(&mut self) {
         self.attempts = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_never_shown() {
-        for url in [
-            "redis://:hunter2@h:1/0",
-            "rediss://bob:hunter2@h/0?password=hunter2",
-            "redis://h:99999x/hunter2@y",
-        ] {
-            let shown = ConnectionSettings::parse(url).map_or_else(
-                |error| error.to_string(),
-                |settings| format!("{settings} {settings:?}"),
-            );
-            assert!(!shown.contains("hunter2"), "{shown}");
-        }
-    }
-
-    #[test]
-    fn a_url_of_another_kind_is_refused_with_the_right_form() {
-        let error = ConnectionSettings::parse("amqp://h").unwrap_err().to_string();
-        assert!(error.contains("expected redis://"), "{error}");
     }
 }

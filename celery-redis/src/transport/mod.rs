@@ -14,5 +14,8 @@ pub mod reclaim;
 pub mod result_backend;
 pub mod scheduled;
 mod scripts;
+mod sentinel;
 pub mod server;
 mod settlements;
+mod tls;
+mod url;

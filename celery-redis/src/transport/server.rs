@@ -41,7 +41,7 @@ pub struct ServerReport {
     pub version: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
-    /// One sentence each: settings under which messages can be lost.
+    /// One sentence each: settings under which messages can be lost or read by others.
     pub warnings: Vec<String>,
 }
 
@@ -59,10 +59,12 @@ pub async fn inspect(connection: &Connection) -> Result<ServerReport, ServerErro
     if parse_version(version).is_some_and(|version| version < OLDEST) {
         return Err(ServerError::TooOld { server: server(), version: version.to_owned() });
     }
+    let mut warnings = warnings(&field);
+    warnings.extend_from_slice(connection.settings().warnings());
     Ok(ServerReport {
         version: version.to_owned(),
         uptime_seconds: field("uptime_in_seconds").parse().unwrap_or(0),
-        warnings: warnings(&field),
+        warnings,
     })
 }
 
@@ -78,9 +80,13 @@ fn warnings<'a>(field: &impl Fn(&str) -> &'a str) -> Vec<String> {
     let mut warnings = Vec::new();
     let policy = field("maxmemory_policy");
     if !matches!(policy, "" | "noeviction") && field("maxmemory") != "0" {
+        let lost = match policy.starts_with("volatile") {
+            true => "results and the signs of life of working processes",
+            false => "waiting messages and results",
+        };
         warnings.push(format!(
-            "maxmemory-policy is {policy}: at maxmemory Redis would delete waiting messages and results; \
-             set it to noeviction"
+            "maxmemory-policy is {policy}: at maxmemory Redis would delete {lost}; set it to \
+             noeviction"
         ));
     }
     if field("aof_enabled") == "0" {
