@@ -13,12 +13,17 @@ pub(crate) enum Admission {
     Defer { until: DateTime<Utc> },
     /// Never: too late.
     Expired,
+    /// Never: somebody revoked it.
+    Revoked,
     /// Never: it asks for something that this worker does not do.
     Refuse(Exception),
 }
 
-/// Decides on a message as of `now`.
-pub(crate) fn admit(message: &Message, now: DateTime<Utc>) -> Admission {
+/// Decides on a message as of `now`; `revoked` says whether its id was.
+pub(crate) fn admit(message: &Message, revoked: bool, now: DateTime<Utc>) -> Admission {
+    if revoked {
+        return Admission::Revoked;
+    }
     if message.headers.expires.is_some_and(|expires| expires <= now) {
         return Admission::Expired;
     }
@@ -69,7 +74,7 @@ mod tests {
             (Some(now + second), Some(now - second), Admission::Expired),
         ] {
             assert_eq!(
-                admit(&message(Headers { eta, expires, ..Headers::default() }), now),
+                admit(&message(Headers { eta, expires, ..Headers::default() }), false, now),
                 expected
             );
         }

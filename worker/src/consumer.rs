@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::admit::{Admission, admit};
 use crate::config::WorkerConfig;
+use crate::control::RevokedTasks;
 use crate::execute::Execution;
 use crate::request::Request;
 use crate::shutdown::{Shutdown, Stage};
@@ -31,6 +32,7 @@ pub(crate) struct Consumer {
     pub(crate) registry: Registry,
     pub(crate) app: TaskApp,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) revoked: RevokedTasks,
 }
 
 impl Consumer {
@@ -98,11 +100,15 @@ impl Consumer {
             Ok(request) => request,
             Err(rejection) => return self.reject(delivery, rejection).await,
         };
-        match admit(&request.message, Utc::now()) {
+        let revoked = self.revoked.contains(&request.message.id);
+        match admit(&request.message, revoked, Utc::now()) {
             Admission::Run => self.run(delivery, request, slot).await,
             Admission::Defer { until } => delivery.defer(until).await,
             Admission::Expired => {
                 self.discard(delivery, &request, Outcome::revoked("expired")).await
+            }
+            Admission::Revoked => {
+                self.discard(delivery, &request, Outcome::revoked("revoked")).await
             }
             Admission::Refuse(exception) => {
                 self.settle_failure(Some(delivery), &request, &exception, None).await

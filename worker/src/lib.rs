@@ -7,6 +7,7 @@ mod admit;
 pub mod cli;
 mod config;
 mod consumer;
+mod control;
 mod execute;
 mod lease_keeper;
 mod promoter;

@@ -9,6 +9,7 @@ use celery_redis::transport::connection::{
     Backoff, Connection, ConnectionSettings, TransportError, UrlError,
 };
 use celery_redis::transport::lease::Description;
+use celery_redis::transport::mailbox::Mailbox;
 use celery_redis::transport::publisher::Publisher;
 use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::transport::server::{self, ServerError};
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::config::WorkerConfig;
 use crate::consumer::Consumer;
+use crate::control::{self, RevokedTasks};
 use crate::shutdown::{Shutdown, Stage};
 use crate::{lease_keeper, promoter, reaper};
 
@@ -70,10 +72,11 @@ impl Worker {
     pub async fn run(self, mut shutdown: Shutdown) -> Result<(), WorkerError> {
         let broker = Broker::new(Arc::clone(&self.connection), self.broker_options());
         let publisher = Publisher::new(Arc::clone(&self.connection), broker.keys().clone());
-        tokio::select! {
-            begun = self.begin(&broker, &publisher) => begun?,
+        let revoked = RevokedTasks::default();
+        let mailbox = tokio::select! {
+            begun = self.begin(&broker, &publisher, &revoked) => begun?,
             () = shutdown.reached(Stage::Warm) => return Ok(()),
-        }
+        };
         let client = Client::new(publisher.clone(), Arc::clone(&self.backend));
         let consumer = Arc::new(Consumer {
             app: TaskApp::build(&self.config.node, client).await?,
@@ -86,6 +89,7 @@ impl Worker {
             publisher,
             producer: Producer::current(),
             slots: Arc::new(Semaphore::new(self.config.concurrency)),
+            revoked,
             registry: self.registry,
             config: self.config,
         });
@@ -98,7 +102,7 @@ impl Worker {
         );
 
         let mut parts = JoinSet::new();
-        spawn_parts(&mut parts, &consumer);
+        spawn_parts(&mut parts, &consumer, mailbox);
         let mut running = JoinSet::new();
         consumer.consume(&mut running, shutdown.clone()).await;
         finish(&consumer, running, shutdown).await;
@@ -125,10 +129,15 @@ impl Worker {
     }
 
     /// Waits for Redis, looks at what it is, and becomes known to it.
-    async fn begin(&self, broker: &Broker, publisher: &Publisher) -> Result<(), WorkerError> {
+    async fn begin(
+        &self,
+        broker: &Broker,
+        publisher: &Publisher,
+        revoked: &RevokedTasks,
+    ) -> Result<Mailbox, WorkerError> {
         let mut backoff = Backoff::default();
         loop {
-            match self.introduce(broker, publisher).await {
+            match self.introduce(broker, publisher, revoked).await {
                 Err(
                     WorkerError::Server(ServerError::Transport(error))
                     | WorkerError::Transport(error),
@@ -140,7 +149,12 @@ impl Worker {
         }
     }
 
-    async fn introduce(&self, broker: &Broker, publisher: &Publisher) -> Result<(), WorkerError> {
+    async fn introduce(
+        &self,
+        broker: &Broker,
+        publisher: &Publisher,
+        revoked: &RevokedTasks,
+    ) -> Result<Mailbox, WorkerError> {
         for connection in [&self.connection, &self.backend] {
             let report = server::inspect(connection).await?;
             log::info!("connected to {} (Redis {})", connection.settings(), report.version);
@@ -155,12 +169,12 @@ impl Worker {
         for queue in &self.config.queues {
             publisher.bind(queue).await?;
         }
-        Ok(())
+        Ok(control::open(broker, revoked).await?)
     }
 }
 
 /// What works beside the line. Each goes on through any outage and ends with the worker.
-fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
+fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>, mailbox: Mailbox) {
     let broker = &consumer.broker;
     let visibility_timeout = consumer.config.visibility_timeout;
     let (keeper, due, dead, lists, settlements) = (
@@ -175,6 +189,11 @@ fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
     parts.spawn(async move { reaper::reap(&dead).await });
     parts.spawn(async move { lists.watch_lists().await });
     parts.spawn(async move { settlements.send_settlements().await });
+    let controlled = Arc::clone(consumer);
+    parts.spawn(async move {
+        control::answer(mailbox, &controlled.broker, &controlled.revoked, &controlled.config.node)
+            .await;
+    });
 }
 
 /// Waits for what runs, until the time is up or the shutdown turns cold.

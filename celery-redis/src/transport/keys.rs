@@ -65,6 +65,21 @@ impl Keys {
         member.rsplit(SEPARATOR).next().filter(|queue| !queue.is_empty())
     }
 
+    /// Whether a binding's member is for messages with `routing_key`.
+    pub fn is_bound_by(member: &str, routing_key: &str) -> bool {
+        member.split(SEPARATOR).next() == Some(routing_key)
+    }
+
+    /// The channel of remote control; channels are not per database, so their names are.
+    pub fn mailbox(&self, database: i64) -> String {
+        self.key(&format!("/{database}.celery.pidbox"))
+    }
+
+    /// Sorted set of revoked tasks: id → epoch seconds until which it is remembered.
+    pub fn revoked(&self) -> String {
+        self.key("_celery_redis.revoked")
+    }
+
     /// Pattern of all bindings, and what precedes the exchange in a match.
     pub fn binding_pattern(&self) -> (String, String) {
         let start = self.key("_kombu.binding.");

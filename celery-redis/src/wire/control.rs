@@ -1,0 +1,184 @@
+//! Remote control: requests on the mailbox and the replies to them (`kombu.pidbox`).
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::python_json;
+
+/// The exchange of all replies.
+pub const REPLY_EXCHANGE: &str = "reply.celery.pidbox";
+
+/// A command that somebody broadcasts.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Request {
+    /// Name of the command.
+    pub method: String,
+    /// Its arguments.
+    #[serde(default, deserialize_with = "or_default")]
+    pub arguments: Map<String, Value>,
+    /// Nodes that are meant; all where absent.
+    #[serde(default)]
+    destination: Option<Vec<String>>,
+    /// Pattern for the nodes that are meant.
+    #[serde(default)]
+    pattern: Option<String>,
+    /// Identifies the request in its replies.
+    #[serde(default)]
+    ticket: Option<String>,
+    /// Where replies go; absent where none is wanted.
+    #[serde(default)]
+    reply_to: Option<ReplyTo>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct ReplyTo {
+    routing_key: String,
+}
+
+#[derive(Deserialize)]
+struct Broadcast {
+    body: String,
+    #[serde(default, deserialize_with = "or_default")]
+    headers: BroadcastHeaders,
+}
+
+#[derive(Default, Deserialize)]
+struct BroadcastHeaders {
+    #[serde(default)]
+    expires: Option<f64>,
+}
+
+impl Request {
+    /// Reads a broadcast; `None` for what is no request, or has expired at `now` (epoch seconds).
+    pub fn decode(message: &[u8], now: f64) -> Option<Self> {
+        let broadcast: Broadcast = serde_json::from_slice(message).ok()?;
+        if broadcast.headers.expires.is_some_and(|expires| expires < now) {
+            return None;
+        }
+        serde_json::from_slice(&STANDARD.decode(broadcast.body).ok()?).ok()
+    }
+
+    /// Whether `node` is meant: it is named, or nobody is. Nodes chosen by a pattern are not.
+    pub fn concerns(&self, node: &str) -> bool {
+        match &self.destination {
+            Some(nodes) => nodes.iter().any(|name| name == node),
+            None => self.pattern.is_none(),
+        }
+    }
+
+    /// The routing key that the asker listens to, if it wants a reply.
+    pub fn reply_to(&self) -> Option<&str> {
+        self.reply_to.as_ref().map(|reply| reply.routing_key.as_str())
+    }
+
+    /// The reply of `node`, as bytes for the asker's queue.
+    pub fn reply(&self, node: &str, reply: &Value, clock: u64) -> serde_json::Result<String> {
+        let mut body = Map::new();
+        body.insert(node.to_owned(), reply.clone());
+        python_json::to_string(&Reply {
+            body: STANDARD.encode(python_json::to_string(&body)?),
+            content_encoding: "utf-8",
+            content_type: "application/json",
+            headers: ReplyHeaders { ticket: self.ticket.as_deref(), clock },
+            properties: ReplyProperties {
+                delivery_mode: 1,
+                delivery_info: ReplyInfo {
+                    exchange: REPLY_EXCHANGE,
+                    routing_key: self.reply_to().unwrap_or_default(),
+                },
+                priority: 0,
+                body_encoding: "base64",
+                delivery_tag: Uuid::new_v4().to_string(),
+            },
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Reply<'a> {
+    body: String,
+    #[serde(rename = "content-encoding")]
+    content_encoding: &'a str,
+    #[serde(rename = "content-type")]
+    content_type: &'a str,
+    headers: ReplyHeaders<'a>,
+    properties: ReplyProperties<'a>,
+}
+
+#[derive(Serialize)]
+struct ReplyHeaders<'a> {
+    ticket: Option<&'a str>,
+    clock: u64,
+}
+
+#[derive(Serialize)]
+struct ReplyProperties<'a> {
+    delivery_mode: u8,
+    delivery_info: ReplyInfo<'a>,
+    priority: u8,
+    body_encoding: &'a str,
+    delivery_tag: String,
+}
+
+#[derive(Serialize)]
+struct ReplyInfo<'a> {
+    exchange: &'a str,
+    routing_key: &'a str,
+}
+
+/// Null is the default.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn broadcast(body: &Value, expires: f64) -> Vec<u8> {
+        json!({"body": STANDARD.encode(body.to_string()), "headers": {"clock": 1, "expires": expires}})
+            .to_string()
+            .into_bytes()
+    }
+
+    #[test]
+    fn a_request_is_for_the_nodes_it_names_or_for_all() {
+        let to = |destination: Value, pattern: Value| {
+            let body = json!({"method": "ping", "arguments": null, "destination": destination, "pattern": pattern});
+            Request::decode(&broadcast(&body, 10.0), 9.0).unwrap().concerns("a@h")
+        };
+        assert!(to(Value::Null, Value::Null));
+        assert!(to(json!(["b@h", "a@h"]), Value::Null));
+        assert!(!to(json!(["b@h"]), Value::Null));
+        assert!(!to(Value::Null, json!("b*")));
+    }
+
+    #[test]
+    fn what_is_no_request_or_too_old_is_none() {
+        let body = json!({"method": "ping"});
+        assert!(Request::decode(&broadcast(&body, 10.0), 11.0).is_none());
+        assert!(Request::decode(b"not json", 0.0).is_none());
+        assert!(Request::decode(&broadcast(&json!([1]), 10.0), 0.0).is_none());
+    }
+
+    #[test]
+    fn a_reply_has_celerys_form() {
+        let body = json!({"method": "ping", "ticket": "t", "reply_to": {"exchange": "e", "routing_key": "k"}});
+        let request = Request::decode(&broadcast(&body, 10.0), 0.0).unwrap();
+        let reply: Value =
+            serde_json::from_str(&request.reply("a@h", &json!({"ok": "pong"}), 4).unwrap())
+                .unwrap();
+        assert_eq!(reply["body"], STANDARD.encode(r#"{"a@h": {"ok": "pong"}}"#));
+        assert_eq!(reply["headers"], json!({"ticket": "t", "clock": 4}));
+        assert_eq!(
+            reply["properties"]["delivery_info"],
+            json!({"exchange": "reply.celery.pidbox", "routing_key": "k"})
+        );
+    }
+}
