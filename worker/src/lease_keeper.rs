@@ -12,12 +12,7 @@ pub(crate) async fn keep(broker: &Broker, visibility_timeout: Duration) {
     let mut backoff = Backoff::default();
     loop {
         match broker.renew().await {
-            Ok(Renewal::Renewed) => {}
-            Ok(Renewal::Lost) => log::error!(
-                "this process was silent for longer than its lease ({:.1} s): others have taken its messages, \
-                 and what it still runs of them will not be stored",
-                broker.options().lease.as_secs_f64()
-            ),
+            Ok(Renewal::Renewed | Renewal::Lost) => {}
             Err(error) => {
                 log::debug!("the lease could not be renewed: {error}");
                 backoff.wait().await;

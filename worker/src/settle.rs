@@ -153,13 +153,16 @@ impl Consumer {
                 delivery.settle(follow_ups, result).await
             }
             Some(delivery) => {
+                if !delivery.is_ours().await? {
+                    return Ok(Settled::LeaseLost);
+                }
                 // Result first: a crash here repeats the task, the other order loses its result.
                 self.store(result).await?;
                 delivery.settle(follow_ups, None).await
             }
             None => {
                 for message in &follow_ups {
-                    self.publisher.publish(message).await?;
+                    self.publisher.persist(message).await?;
                 }
                 self.store(result).await?;
                 Ok(Settled::Done)

@@ -16,6 +16,9 @@ use super::settlements::Settlements;
 use super::{reclaim, scripts};
 use crate::wire::envelope::{envelope_of_unacked, unacked_suffix};
 
+/// Bytes after which one claim takes no more: its reply has to arrive within the time of a command.
+const CLAIM_BYTES: usize = 4 << 20;
+
 /// How a worker consumes.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
@@ -107,7 +110,7 @@ impl Broker {
             .key(self.keys.unacked())
             .key(self.keys.unacked_index())
             .key(&process.held);
-        script.arg(limit).arg(format!("{}.", process.id)).arg(first);
+        script.arg(limit).arg(format!("{}.", process.id)).arg(first).arg(CLAIM_BYTES);
         for list in &self.lists {
             script.key(&list.key).arg(&list.suffix);
         }

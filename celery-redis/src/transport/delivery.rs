@@ -104,6 +104,19 @@ impl Delivery {
         self.broker.settlements.settle(settlement).await
     }
 
+    /// Whether it is still recorded as ours: before a step that Redis cannot fence.
+    pub async fn is_ours(&self) -> Result<bool, TransportError> {
+        let mut command = redis::cmd("HEXISTS");
+        command.arg(self.broker.keys().unacked()).arg(&self.tag);
+        let mut backoff = Backoff::default();
+        loop {
+            match self.broker.connection().query("look for a delivery", &command).await {
+                Err(error) if error.is_outage() => backoff.wait().await,
+                reply => return reply,
+            }
+        }
+    }
+
     /// Gives the message back to its queue.
     pub async fn requeue(self, position: Position) -> Result<Settled, TransportError> {
         let message = mark_redelivered(&self.message, Redelivery::Restored);

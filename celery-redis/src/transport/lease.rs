@@ -87,6 +87,11 @@ impl Broker {
         }
         self.replace_process(&process, Arc::new(Process::new(self.keys())));
         self.register().await?;
+        log::error!(
+            "this process was silent for longer than its lease ({:.1} s): others have taken its messages, \
+             and what it still runs of them will not be stored",
+            self.options().lease.as_secs_f64()
+        );
         Ok(Renewal::Lost)
     }
 }

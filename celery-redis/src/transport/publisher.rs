@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::connection::{Connection, TransportError};
+use super::connection::{Backoff, Connection, TransportError};
 use super::keys::Keys;
 use crate::wire::signature::Encoded;
 
@@ -25,6 +25,17 @@ impl Publisher {
         let mut command = redis::cmd("LPUSH");
         command.arg(list).arg(message.bytes.as_slice());
         self.connection.query("send a message", &command).await
+    }
+
+    /// Appends a message through any outage. One whose reply was lost may be there twice.
+    pub async fn persist(&self, message: &Encoded) -> Result<(), TransportError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.publish(message).await {
+                Err(error) if error.is_outage() => backoff.wait().await,
+                reply => return reply,
+            }
+        }
     }
 
     /// Binds a queue under its own name, for producers that send through a named exchange.

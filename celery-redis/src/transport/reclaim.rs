@@ -12,8 +12,9 @@ use super::lease::Process;
 use super::scripts;
 use crate::wire::envelope::{Redelivery, delivery_count, envelope_of_unacked, mark_redelivered};
 
-/// Deliveries put back in one step, so that Redis serves others in between.
-const BATCH: usize = 100;
+/// Deliveries put back in one step: Redis serves others in between, and large messages fit into
+/// the time of a command.
+const BATCH: usize = 20;
 
 /// One delivery that a process holds.
 #[derive(Debug)]

@@ -11,6 +11,8 @@ use super::scripts;
 const CAPACITY: usize = 1024;
 /// Most deliveries in one script, so that Redis serves others in between.
 const BATCH: usize = 64;
+/// Bytes after which a script takes no more: it has to be sent within the time of a command.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// What is to be done with one delivery.
 #[derive(Debug)]
@@ -19,6 +21,13 @@ pub(super) struct Settlement {
     pub(super) held: String,
     pub(super) messages: Vec<(String, Vec<u8>)>,
     pub(super) result: Option<StoredResult>,
+}
+
+impl Settlement {
+    fn size(&self) -> usize {
+        let messages: usize = self.messages.iter().map(|(_, message)| message.len()).sum();
+        messages + self.result.as_ref().map_or(0, |result| result.record.len())
+    }
 }
 
 type Reply = oneshot::Sender<Result<Settled, TransportError>>;
@@ -53,9 +62,23 @@ impl Settlements {
             if receiver.recv_many(&mut batch, BATCH).await == 0 {
                 return;
             }
-            send(connection, keys, std::mem::take(&mut batch)).await;
+            while !batch.is_empty() {
+                let rest = batch.split_off(fitting(&batch));
+                send(connection, keys, std::mem::replace(&mut batch, rest)).await;
+            }
         }
     }
+}
+
+/// How many of the batch go into one script: one at least.
+fn fitting(batch: &[(Settlement, Reply)]) -> usize {
+    let mut bytes = 0;
+    let count = batch.iter().take_while(|(settlement, _)| {
+        let fits = bytes < BATCH_BYTES;
+        bytes += settlement.size();
+        fits
+    });
+    count.count().max(1)
 }
 
 async fn send(connection: &Connection, keys: &Keys, batch: Vec<(Settlement, Reply)>) {
