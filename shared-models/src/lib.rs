@@ -6,6 +6,7 @@
 
 mod audit_event;
 mod connection;
+mod counts;
 mod database;
 mod datetime;
 mod error;
@@ -13,15 +14,18 @@ mod forced_rotation;
 mod key_pair;
 mod key_state;
 mod layout;
+mod manager;
 mod migrations;
 mod row_id;
 mod schema;
 mod scope;
+mod sweep;
 mod task_success;
 mod token;
 
 pub use audit_event::{AuditEvent, NewAuditEvent};
 pub use connection::AnyConnection;
+pub use counts::Counts;
 pub use database::{Connection, Database};
 pub use datetime::{UtcDateTime, UtcDateTimeSql};
 pub use error::DatabaseError;
@@ -32,5 +36,6 @@ pub use layout::{IdKind, Layout};
 pub use migrations::MigrationOutcome;
 pub use row_id::{RowId, RowIdSql};
 pub use scope::{NewScope, Scope};
+pub use sweep::{Batch, Cursor, Sweep};
 pub use task_success::TaskSuccess;
-pub use token::{Batch, Counts, Cursor, NewToken, Sweep, Token};
+pub use token::{NewToken, Token};

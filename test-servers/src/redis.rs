@@ -177,9 +177,11 @@ impl RedisServer {
         let pid = self.supervisor.spawn(&self.command_line());
         self.pid.store(pid, Ordering::SeqCst);
         let deadline = Instant::now() + START_LIMIT;
-        // Only the answer of our own process counts: another server may have taken the port.
+        // Only the answer of our own process counts: another server may have taken the port. And
+        // one that still loads its data refuses most commands.
         let ours = format!("process_id:{pid}\r\n");
-        while !self.try_command("INFO server").is_ok_and(|reply| reply.contains(&ours)) {
+        let is_ready = |reply: &str| reply.contains(&ours) && reply.contains("\nloading:0\r\n");
+        while !self.try_command("INFO").is_ok_and(|reply| is_ready(&reply)) {
             let log = self.supervisor.log().split_off(logged);
             let failed = log.contains("Failed listening") || log.contains("FATAL");
             if failed || Instant::now() > deadline {
