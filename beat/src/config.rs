@@ -1,7 +1,9 @@
 //! What beat is told from outside.
 
 use celery_redis::transport::beat_state::BeatState;
-use celery_redis::transport::connection::{Connection, ConnectionSettings, UrlError};
+use celery_redis::transport::connection::{
+    Connection, ConnectionOptions, ConnectionSettings, UrlError,
+};
 use settings::{Broker, ConfigError, Env, ExposeSecret};
 
 /// The queue where Celery looks without further settings.
@@ -51,7 +53,12 @@ impl Config {
     ///
     /// Where the broker's URL is of no kind that is known.
     pub fn state(&self) -> Result<BeatState, InvalidBroker> {
-        let settings = ConnectionSettings::parse(self.broker.url.expose_secret())?;
+        let options = ConnectionOptions {
+            connect_timeout: self.broker.connect_timeout,
+            command_timeout: self.broker.command_timeout,
+            sentinel_master: self.broker.sentinel_master.clone(),
+        };
+        let settings = ConnectionSettings::parse_with(self.broker.url.expose_secret(), &options)?;
         Ok(BeatState::new(Connection::new(settings), &self.broker.global_keyprefix))
     }
 }

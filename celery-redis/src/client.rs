@@ -75,18 +75,18 @@ pub enum GetError {
 impl Client {
     /// Connects to the broker, which is the result backend too.
     pub async fn connect(broker_url: &str) -> Result<Self, ClientError> {
-        Self::connect_with(broker_url, None, "").await
+        Self::connect_with(ConnectionSettings::parse(broker_url)?, None, "").await
     }
 
     /// Connects to a broker under kombu's `global_keyprefix`, and to a result backend of its own.
     pub async fn connect_with(
-        broker_url: &str,
-        result_backend: Option<&str>,
+        broker: ConnectionSettings,
+        result_backend: Option<ConnectionSettings>,
         global_keyprefix: &str,
     ) -> Result<Self, ClientError> {
-        let broker = Arc::new(Connection::new(ConnectionSettings::parse(broker_url)?));
+        let broker = Arc::new(Connection::new(broker));
         let backend = match result_backend {
-            Some(url) => Arc::new(Connection::new(ConnectionSettings::parse(url)?)),
+            Some(settings) => Arc::new(Connection::new(settings)),
             None => Arc::clone(&broker),
         };
         let client = Self::new(Publisher::new(broker, Keys::new(global_keyprefix)), backend);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use celery_redis::Client;
-use celery_redis::transport::connection::ConnectionSettings;
+use celery_redis::transport::connection::{ConnectionOptions, ConnectionSettings};
 use settings::{Broker, Env, ExposeSecret, SecretString};
 use shared_models::{Database, DatabaseError};
 use tasks::{JwtAuth, JwtSettings};
@@ -56,28 +56,32 @@ impl Session {
     /// The settings of the broker, and how to connect to it.
     pub(crate) fn broker(&self) -> Result<(Broker, ConnectionSettings), Failure> {
         let broker = Broker::from_env(&self.env)?;
-        let connection = redis_settings("CELERY_BROKER_URL", &broker.url)?;
+        let connection = redis_settings("CELERY_BROKER_URL", &broker.url, &broker)?;
         Ok((broker, connection))
     }
 
     /// A producer that is connected.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        let (broker, _) = self.broker()?;
-        let backend = broker.result_backend.as_ref();
-        if let Some(backend) = backend {
-            redis_settings("CELERY_RESULT_BACKEND", backend)?;
-        }
-        let client = Client::connect_with(
-            broker.url.expose_secret(),
-            backend.map(SecretString::expose_secret),
-            &broker.global_keyprefix,
-        );
-        Ok(client.await?)
+        let (broker, connection) = self.broker()?;
+        let backend = match &broker.result_backend {
+            Some(url) => Some(redis_settings("CELERY_RESULT_BACKEND", url, &broker)?),
+            None => None,
+        };
+        Ok(Client::connect_with(connection, backend, &broker.global_keyprefix).await?)
     }
 }
 
-fn redis_settings(name: &'static str, url: &SecretString) -> Result<ConnectionSettings, Failure> {
-    ConnectionSettings::parse(url.expose_secret())
+fn redis_settings(
+    name: &'static str,
+    url: &SecretString,
+    broker: &Broker,
+) -> Result<ConnectionSettings, Failure> {
+    let options = ConnectionOptions {
+        connect_timeout: broker.connect_timeout,
+        command_timeout: broker.command_timeout,
+        sentinel_master: broker.sentinel_master.clone(),
+    };
+    ConnectionSettings::parse_with(url.expose_secret(), &options)
         .map_err(|source| Failure::RedisUrl { name, source })
 }
 

@@ -3,20 +3,13 @@
 use std::time::Duration;
 
 use celery_task::AckPolicy;
-use secrecy::SecretString;
 use settings::{ConfigError, Env};
 
 /// The settings of one worker process.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// The Redis that messages come from.
-    pub broker_url: SecretString,
-    /// The Redis that results go to; `None` for the broker's.
-    pub result_backend: Option<SecretString>,
-    /// kombu's `global_keyprefix` of the broker's keys.
-    pub global_keyprefix: String,
-    /// After how long kombu's clients restore what nobody refreshes.
-    pub visibility_timeout: Duration,
+    /// Where messages come from and results go to.
+    pub broker: settings::Broker,
     /// Node name, `worker@host`.
     pub node: String,
     /// Queues, served in this order within each priority.
@@ -53,10 +46,7 @@ impl WorkerConfig {
             Ok::<_, ConfigError>(env.integer(name, range)?.unwrap_or(default))
         };
         Ok(Self {
-            broker_url: broker.url,
-            result_backend: broker.result_backend,
-            global_keyprefix: broker.global_keyprefix,
-            visibility_timeout: broker.visibility_timeout,
+            broker,
             node,
             queues,
             concurrency,

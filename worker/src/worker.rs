@@ -6,7 +6,7 @@ use std::time::Duration;
 use celery_redis::Client;
 use celery_redis::transport::broker::{Broker, BrokerOptions};
 use celery_redis::transport::connection::{
-    Backoff, Connection, ConnectionSettings, TransportError, UrlError,
+    Backoff, Connection, ConnectionOptions, ConnectionSettings, TransportError, UrlError,
 };
 use celery_redis::transport::lease::Description;
 use celery_redis::transport::mailbox::Mailbox;
@@ -16,7 +16,7 @@ use celery_redis::transport::server::{self, ServerError};
 use celery_redis::wire::signature::Producer;
 use celery_task::{Registry, TaskApp, TaskAppError};
 use chrono::Utc;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -54,9 +54,9 @@ pub enum WorkerError {
 impl Worker {
     /// A worker for the tasks of `registry`.
     pub fn new(config: WorkerConfig, registry: Registry) -> Result<Self, WorkerError> {
-        let broker = ConnectionSettings::parse(config.broker_url.expose_secret())?;
-        let backend = match &config.result_backend {
-            Some(url) => Some(ConnectionSettings::parse(url.expose_secret())?),
+        let broker = parse(&config.broker, &config.broker.url)?;
+        let backend = match &config.broker.result_backend {
+            Some(url) => Some(parse(&config.broker, url)?),
             None => None,
         };
         let connection = Arc::new(Connection::new(broker.clone()));
@@ -114,7 +114,7 @@ impl Worker {
     fn broker_options(&self) -> BrokerOptions {
         BrokerOptions {
             queues: self.config.queues.clone(),
-            global_keyprefix: self.config.global_keyprefix.clone(),
+            global_keyprefix: self.config.broker.global_keyprefix.clone(),
             lease: self.config.lease,
             max_deliveries: self.config.max_deliveries,
             dead_letters_kept: self.config.dead_letters_kept,
@@ -158,6 +158,9 @@ impl Worker {
         for connection in [&self.connection, &self.backend] {
             let report = server::inspect(connection).await?;
             log::info!("connected to {} (Redis {})", connection.settings(), report.version);
+            for warning in connection.settings().warnings() {
+                log::warn!("{}: {warning}", connection.settings());
+            }
             for warning in &report.warnings {
                 log::warn!("{}: {warning}", connection.settings());
             }
@@ -173,10 +176,19 @@ impl Worker {
     }
 }
 
+fn parse(broker: &settings::Broker, url: &SecretString) -> Result<ConnectionSettings, UrlError> {
+    let options = ConnectionOptions {
+        connect_timeout: broker.connect_timeout,
+        command_timeout: broker.command_timeout,
+        sentinel_master: broker.sentinel_master.clone(),
+    };
+    ConnectionSettings::parse_with(url.expose_secret(), &options)
+}
+
 /// What works beside the line. Each goes on through any outage and ends with the worker.
 fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>, mailbox: Mailbox) {
     let broker = &consumer.broker;
-    let visibility_timeout = consumer.config.visibility_timeout;
+    let visibility_timeout = consumer.config.broker.visibility_timeout;
     let (keeper, due, dead, lists, settlements) = (
         Arc::clone(broker),
         Arc::clone(broker),
