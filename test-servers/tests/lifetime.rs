@@ -30,12 +30,14 @@ fn two_servers_are_independent_and_answer() {
 #[test]
 fn a_password_and_persistence_survive_a_restart_on_the_same_port() {
     let server = RedisServer::builder().password("pa55").args(["--appendonly", "yes"]).start();
-    server.command("SET key value");
+    let stored = server.command("SET key value");
+    assert_eq!(stored.matches("+OK").count(), 3, "AUTH, SET and QUIT: {stored}");
     let (port, pid) = (server.port(), server.pid());
     server.restart();
     assert_eq!(server.port(), port);
     assert_ne!(server.pid(), pid);
-    assert!(server.command("GET key").contains("value"));
+    let read = server.command("GET key");
+    assert!(read.contains("value"), "{read}\n{}", server.log());
     assert!(server.url().starts_with("redis://:pa55@127.0.0.1:"));
 }
 
