@@ -194,7 +194,8 @@ def test_messages_come_back_in_the_order_of_their_claims(app, programs, redis):
     ids = []
     for count in itertools.repeat(50, 7):
         ids += [app.send_task("bench.sleep", (300,)).id for _ in range(count)]
-        until(lambda wanted=len(ids): unacked(redis) == wanted, "it holds them")
+        wanted = len(ids)
+        until(lambda held=wanted: unacked(redis) == held, "it holds them")
     programs.interop_worker("-Q", "other", **lease)
     until(lambda: redis.hlen("_celery_redis.processes") == 2, "both are known")
 
