@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Data and logs of everything that is started; gone after pytest, however it ends."""
     root = tmp_path_factory.mktemp("interop")
     # PostgreSQL runs under an account of its own and must reach its folder.
-    for part in [root, root.parent, root.parent.parent]:
-        part.chmod(0o755)
+    for part in [root, *list(root.parents)[:3]]:
+        if part.owner() == root.owner() and part != Path(tempfile.gettempdir()):
+            part.chmod(0o755)
     # The shell reads the end of our pipe when we are gone, and tidies up after us.
     with subprocess.Popen(
         ["sh", "-c", 'cat; for _ in 1 2 3 4 5; do rm -rf "$1" && break; sleep 1; done', "sh", root],
