@@ -20,6 +20,10 @@ fn main() -> ExitCode {
         // Each slot may use one connection; they are opened when they are first needed.
         let slots = u32::try_from(config.concurrency).unwrap_or(u32::MAX);
         let database = Database::connect(&settings::database_url(env)?, slots)?;
+        if let Err(error) = database.check() {
+            // Not the end: the database may come, the tables may be migrated while we run.
+            log::error!("the five tasks will fail until this is mended: {error}");
+        }
         registry.state(Arc::new(JwtAuth { database, settings: jwt }));
         tasks::register(registry);
         Ok(())

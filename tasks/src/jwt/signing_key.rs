@@ -7,6 +7,8 @@ use aws_lc_rs::signature::{
     RsaKeyPair,
 };
 use jsonwebtoken::EncodingKey;
+use p256::elliptic_curve::Generate;
+use p256::pkcs8::EncodePrivateKey;
 use pkcs8::{Document, LineEnding, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -46,7 +48,11 @@ impl SigningKey {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048);
                 rsa_pkcs8(&pair.map_err(|_| KeyError::Generation)?)
             }
-            Algorithm::Es256 | Algorithm::Es384 => {
+            Algorithm::Es256 => {
+                let key = p256::SecretKey::try_generate().map_err(|_| KeyError::Generation)?;
+                key.to_pkcs8_der().ok()
+            }
+            Algorithm::Es384 => {
                 let pair = EcdsaKeyPair::generate(curve(algorithm));
                 ec_pkcs8(&pair.map_err(|_| KeyError::Generation)?)
             }
