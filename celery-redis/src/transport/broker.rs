@@ -12,6 +12,7 @@ use super::connection::{Connection, TransportError};
 use super::delivery::Delivery;
 use super::keys::Keys;
 use super::lease::{Description, Process};
+use super::reclaim::sequence;
 use super::settlements::Settlements;
 use super::{reclaim, scripts};
 use crate::wire::envelope::{envelope_of_unacked, unacked_suffix};
@@ -45,6 +46,9 @@ pub struct Broker {
     lists: Vec<List>,
     process: RwLock<Arc<Process>>,
     sequence: AtomicU64,
+    /// Claims numbered below this, and not live, have failed or are settled. One that failed may
+    /// still be under way, and be executed at any time.
+    concluded: AtomicU64,
     live: Mutex<HashSet<String>>,
     arrivals: Arrivals,
     pub(super) settlements: Settlements,
@@ -90,6 +94,7 @@ impl Broker {
             options,
             lists,
             sequence: AtomicU64::new(0),
+            concluded: AtomicU64::new(0),
             live: Mutex::default(),
             arrivals,
             deferred: tokio::sync::Notify::new(),
@@ -114,7 +119,10 @@ impl Broker {
         for list in &self.lists {
             script.key(&list.key).arg(&list.suffix);
         }
-        let reply: Value = self.connection.script("fetch messages", &script).await?;
+        let reply = self.connection.script("fetch messages", &script).await;
+        let reply: Value = reply.inspect_err(|_| {
+            self.concluded.fetch_max(first.saturating_add(limit), Ordering::Relaxed);
+        })?;
         let Value::Array(reply) = reply else {
             return Ok(Claim::LeaseGone);
         };
@@ -146,15 +154,20 @@ impl Broker {
         self.arrivals.wait().await;
     }
 
-    /// Puts back what a claim took whose reply never reached us.
+    /// Puts back what a claim took whose reply never reached us. Model step: `return`.
     ///
-    /// To be called after a failed claim and before the next one, by the one who claims.
+    /// To be called after a failed claim and before the next one. Each renewal does it again: a
+    /// claim that was given up may be executed long after that, when the network lets it through.
     pub async fn return_unknown_claims(&self) -> Result<usize, TransportError> {
+        let concluded = self.concluded.load(Ordering::Relaxed);
+        if concluded == 0 {
+            return Ok(0);
+        }
         let process = self.process();
         let held = reclaim::held(&self.connection, &self.keys, &process).await?;
         let mut returned = 0;
         for delivery in held {
-            if self.live().contains(&delivery.tag) {
+            if sequence(&delivery.tag) >= concluded || self.live().contains(&delivery.tag) {
                 continue;
             }
             // As it was: nobody has begun with it.

@@ -117,7 +117,7 @@ impl Delivery {
         }
     }
 
-    /// Gives the message back to its queue.
+    /// Gives the message back to its queue. Model step: `requeue`.
     pub async fn requeue(self, position: Position) -> Result<Settled, TransportError> {
         let message = mark_redelivered(&self.message, Redelivery::Restored);
         let mut script = scripts::REQUEUE.prepare_invoke();
@@ -145,7 +145,7 @@ impl Delivery {
         settled
     }
 
-    /// Moves the message to the dead letters.
+    /// Moves the message to the dead letters. Model step: `bury`.
     pub async fn bury(self, reason: Reason, detail: String) -> Result<Settled, TransportError> {
         let keys = self.broker.keys();
         let now = Utc::now();

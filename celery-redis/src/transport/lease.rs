@@ -56,7 +56,10 @@ pub enum Renewal {
 }
 
 impl Broker {
-    /// Makes this process known; until then nothing can be fetched.
+    /// Makes this process known; until then nothing can be fetched. Model step: `register`.
+    ///
+    /// After a failure it has a new identity: were the request executed late, it would give the
+    /// old one a lease again that others may have ended meanwhile.
     pub async fn register(&self) -> Result<(), TransportError> {
         let process = self.process();
         let description = serde_json::to_string(&self.options().description).unwrap_or_default();
@@ -67,7 +70,11 @@ impl Broker {
             .arg(&process.id)
             .arg(millis(self.options().lease))
             .arg(description);
-        self.connection().script("register the process", &script).await
+        let registered = self.connection().script("register the process", &script).await;
+        if registered.is_err() {
+            self.replace_process(&process, Arc::new(Process::new(self.keys())));
+        }
+        registered
     }
 
     /// Renews the lease on all that this process holds.
@@ -83,6 +90,10 @@ impl Broker {
             .arg(millis(self.options().lease));
         let renewed: bool = self.connection().script("renew the lease", &script).await?;
         if renewed {
+            let returned = self.return_unknown_claims().await?;
+            if returned > 0 {
+                log::warn!("{returned} messages of a late fetch are back in their queues");
+            }
             return Ok(Renewal::Renewed);
         }
         self.replace_process(&process, Arc::new(Process::new(self.keys())));

@@ -69,7 +69,7 @@ impl Broker {
         Ok(returned)
     }
 
-    /// Gives back what this process still holds and ends its lease.
+    /// Gives back what this process still holds and ends its lease. Model step: `leave`.
     pub async fn leave(&self) -> Result<usize, TransportError> {
         let process = self.process();
         self.put_back(&process, Cause::Leaves).await
@@ -141,7 +141,7 @@ impl Broker {
         if cause == Cause::Leaves {
             return (mark_redelivered(&message, Redelivery::Restored), String::new());
         }
-        let deliveries = delivery_count(&message) + 1;
+        let deliveries = delivery_count(&message).saturating_add(1);
         if deliveries < self.options().max_deliveries {
             return (
                 mark_redelivered(&message, Redelivery::Reclaimed { deliveries }),
@@ -201,6 +201,6 @@ pub(super) fn queue_of_list(keys: &Keys, list: &str) -> String {
 }
 
 /// A tag's place in the order of its process's claims.
-fn sequence(tag: &str) -> u64 {
+pub(super) fn sequence(tag: &str) -> u64 {
     tag.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }

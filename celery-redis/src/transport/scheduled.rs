@@ -13,7 +13,14 @@ impl Broker {
     /// Puts what is due into its list; the time until the next is due. Model step: `promote`.
     pub async fn promote(&self) -> Result<Option<Duration>, TransportError> {
         let mut script = scripts::PROMOTE.prepare_invoke();
-        script.key(self.keys().scheduled()).key(self.keys().scheduled_messages()).arg(BATCH);
+        let keys = self.keys();
+        script
+            .key(keys.scheduled())
+            .key(keys.scheduled_messages())
+            .key(keys.dead())
+            .key(keys.dead_records())
+            .key(keys.dead_messages())
+            .arg(BATCH);
         let (_, wait): (usize, i64) =
             self.connection().script("promote due messages", &script).await?;
         Ok(u64::try_from(wait).ok().map(Duration::from_millis))

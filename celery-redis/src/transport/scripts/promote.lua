@@ -1,6 +1,6 @@
 -- Puts messages whose instant has come to the head of their list, the earliest to be served first.
 --
--- KEYS: scheduled, scheduled_messages
+-- KEYS: scheduled, scheduled_messages, dead, dead_records, dead_messages
 -- ARGV: limit
 -- Returns {number promoted, milliseconds until the next is due or -1}.
 local time = redis.call('TIME')
@@ -13,7 +13,16 @@ for at = #due, 1, -1 do
     redis.call('HDEL', KEYS[2], due[at])
     local length, start = string.match(value, '^(%d+):()')
     local list = string.sub(value, start, start + length - 1)
-    redis.call('RPUSH', list, string.sub(value, start + length))
+    local message = string.sub(value, start + length)
+    local pushed = redis.pcall('RPUSH', list, message)
+    if type(pushed) == 'table' and pushed.err then
+      -- The queue's key holds something else. A script is not rolled back, so nothing may fail.
+      redis.call('ZADD', KEYS[3], time[1], due[at])
+      redis.call('HSET', KEYS[4], due[at], cjson.encode({
+        reason = 'unroutable', detail = pushed.err, list = list, queue = list, deliveries = 0, time = tonumber(time[1])
+      }))
+      redis.call('HSET', KEYS[5], due[at], message)
+    end
   end
 end
 local next_due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')

@@ -19,8 +19,15 @@ for at = 5, #ARGV, 4 do
   if redis.call('HDEL', KEYS[4], tag) == 1 then
     redis.call('ZREM', KEYS[5], tag)
     if record == '' then
-      redis.call('RPUSH', list, message)
-    else
+      local pushed = redis.pcall('RPUSH', list, message)
+      if type(pushed) == 'table' and pushed.err then
+        -- The queue's key holds something else. A script is not rolled back, so nothing may fail.
+        record = cjson.encode({
+          reason = 'unroutable', detail = pushed.err, list = list, queue = list, deliveries = 0, time = tonumber(ARGV[3])
+        })
+      end
+    end
+    if record ~= '' then
       redis.call('ZADD', KEYS[6], ARGV[3], tag)
       redis.call('HSET', KEYS[7], tag, record)
       redis.call('HSET', KEYS[8], tag, message)

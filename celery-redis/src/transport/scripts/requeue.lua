@@ -2,10 +2,12 @@
 --
 -- KEYS: unacked, unacked_index, held, list
 -- ARGV: tag, message, 'head' or 'tail'
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
+-- First, so that nothing is done where the queue's key holds something else and this fails.
+redis.call(ARGV[3] == 'head' and 'RPUSH' or 'LPUSH', KEYS[4], ARGV[2])
+redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call(ARGV[3] == 'head' and 'RPUSH' or 'LPUSH', KEYS[4], ARGV[2])
 return 1
