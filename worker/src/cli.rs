@@ -71,7 +71,7 @@ fn start<E: std::error::Error>(
     register: impl FnOnce(&Env, &WorkerConfig, &mut Registry) -> Result<(), E>,
 ) -> Result<(), String> {
     let env = Env::load(options.settings.as_deref()).map_err(|error| chain(&error))?;
-    let queues = options.queues.iter().filter(|queue| !queue.is_empty()).cloned().collect();
+    let queues = options.queues()?;
     let config =
         WorkerConfig::from_env(&env, node_name(&options.hostname), queues, options.slots())
             .map_err(|error| chain(&error))?;
@@ -93,6 +93,21 @@ fn start<E: std::error::Error>(
 }
 
 impl Options {
+    /// Each queue once.
+    fn queues(&self) -> Result<Vec<String>, String> {
+        let mut queues: Vec<String> = Vec::new();
+        for queue in self.queues.iter().map(|queue| queue.trim()).filter(|queue| !queue.is_empty())
+        {
+            if !queues.iter().any(|known| known == queue) {
+                queues.push(queue.to_owned());
+            }
+        }
+        if queues.is_empty() {
+            return Err("-Q names no queue; give at least one, such as -Q celery".to_owned());
+        }
+        Ok(queues)
+    }
+
     fn slots(&self) -> usize {
         self.concurrency.map_or_else(
             || std::thread::available_parallelism().map_or(1, usize::from),
