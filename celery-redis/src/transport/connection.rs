@@ -1,17 +1,17 @@
 //! One supervised connection: any failure drops it, whoever comes next builds it anew.
 
 use std::fmt;
-use std::sync::Mutex as StdMutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
-    ScriptInvocation, ServerErrorKind,
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
+use super::outage::{self, Health};
 use super::url::{Address, Route};
 pub use super::url::{ConnectionOptions, UrlError};
 
@@ -138,7 +138,7 @@ impl TransportError {
     /// is a mistake in the settings.
     pub fn is_authentication(&self) -> bool {
         let Self::Outage { source, .. } = self else { return false };
-        refuses_us(source) || source.to_string().contains("invalid peer certificate")
+        outage::refuses_us(source) || source.to_string().contains("invalid peer certificate")
     }
 }
 
@@ -147,14 +147,34 @@ impl TransportError {
 pub struct Connection {
     settings: ConnectionSettings,
     current: Mutex<Option<Live>>,
-    /// Whether a reply is news: nothing was served yet, or an outage was seen.
-    awaiting: AtomicBool,
-    health: StdMutex<Health>,
+    connections: AtomicU64,
+    health: Health,
 }
 
+/// One connection, as long as nobody has found it broken.
+#[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
     number: u64,
+    broken: Arc<watch::Sender<bool>>,
+}
+
+impl Live {
+    /// Waits for a reply for as long as the connection is not known to be broken: where one
+    /// command has waited in vain, no other one waits any longer.
+    async fn reply<T>(
+        &self,
+        reply: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, RedisError> {
+        let mut broken = self.broken.subscribe();
+        tokio::select! {
+            biased;
+            reply = reply => reply,
+            _ = broken.wait_for(|broken| *broken) => {
+                Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Live {
@@ -163,40 +183,11 @@ impl fmt::Debug for Live {
     }
 }
 
-#[derive(Debug, Default)]
-struct Health {
-    connections: u64,
-    interrupted: bool,
-    serving_since: Option<Instant>,
-    outage: Option<Outage>,
-}
-
-/// What the log has been told of an outage.
-#[derive(Debug)]
-struct Outage {
-    since: Instant,
-    last_failure: Instant,
-    last_told: Instant,
-    /// The server answers, but refuses what changes something.
-    writes_refused: bool,
-    action: &'static str,
-}
-
-/// While an outage lasts, the log says so this often.
-const REMINDER: Duration = Duration::from_secs(30);
-/// Where only writes are refused, reads go on succeeding: other replies are a sign of the end only
-/// when no write was refused for so long.
-const QUIET: Duration = Duration::from_secs(3);
-
 impl Connection {
     /// A connection that is made when it is first needed.
     pub fn new(settings: ConnectionSettings) -> Self {
-        Self {
-            settings,
-            current: Mutex::new(None),
-            awaiting: AtomicBool::new(true),
-            health: StdMutex::default(),
-        }
+        let health = Health::new(settings.to_string());
+        Self { settings, current: Mutex::new(None), connections: AtomicU64::new(0), health }
     }
 
     /// Where it leads.
@@ -206,12 +197,12 @@ impl Connection {
 
     /// How long Redis has served without an interruption that we saw; `None` during an outage.
     pub fn serving_for(&self) -> Option<Duration> {
-        self.health().serving_since.map(|since| since.elapsed())
+        self.health.serving_for()
     }
 
     /// Whether there was an outage that we saw.
     pub fn was_interrupted(&self) -> bool {
-        self.health().interrupted
+        self.health.was_interrupted()
     }
 
     /// Runs one command.
@@ -220,9 +211,10 @@ impl Connection {
         action: &'static str,
         command: &Cmd,
     ) -> Result<T, TransportError> {
-        let (mut connection, number) = self.acquire(action).await?;
-        let reply = command.query_async(&mut connection).await;
-        self.conclude(action, number, reply).await
+        let live = self.acquire(action).await?;
+        let mut connection = live.connection.clone();
+        let reply = live.reply(command.query_async(&mut connection)).await;
+        self.conclude(action, &live, reply).await
     }
 
     /// Runs a pipeline.
@@ -231,9 +223,10 @@ impl Connection {
         action: &'static str,
         pipeline: &Pipeline,
     ) -> Result<T, TransportError> {
-        let (mut connection, number) = self.acquire(action).await?;
-        let reply = pipeline.query_async(&mut connection).await;
-        self.conclude(action, number, reply).await
+        let live = self.acquire(action).await?;
+        let mut connection = live.connection.clone();
+        let reply = live.reply(pipeline.query_async(&mut connection)).await;
+        self.conclude(action, &live, reply).await
     }
 
     /// Runs a script, loading it where the server does not know it.
@@ -242,173 +235,66 @@ impl Connection {
         action: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, TransportError> {
-        let (mut connection, number) = self.acquire(action).await?;
-        let reply = script.invoke_async(&mut connection).await;
-        self.conclude(action, number, reply).await
+        let live = self.acquire(action).await?;
+        let mut connection = live.connection.clone();
+        let reply = live.reply(script.invoke_async(&mut connection)).await;
+        self.conclude(action, &live, reply).await
     }
 
-    async fn acquire(
-        &self,
-        action: &'static str,
-    ) -> Result<(MultiplexedConnection, u64), TransportError> {
+    async fn acquire(&self, action: &'static str) -> Result<Live, TransportError> {
         let mut current = self.current.lock().await;
         if let Some(live) = &*current {
-            return Ok((live.connection.clone(), live.number));
+            return Ok(live.clone());
         }
         match self.settings.open(self.settings.address.options.command_timeout).await {
             Ok(connection) => {
-                let number = self.next_number();
-                *current = Some(Live { connection: connection.clone(), number });
-                Ok((connection, number))
+                let number = self.connections.fetch_add(1, Ordering::Relaxed);
+                let broken = Arc::new(watch::Sender::new(false));
+                Ok(current.insert(Live { connection, number, broken }).clone())
             }
-            Err(error) => Err(self.failed(action, error)),
+            Err(source) => {
+                self.health.failed(action, &source);
+                Err(self.error(action, source))
+            }
         }
     }
 
     async fn conclude<T>(
         &self,
         action: &'static str,
-        number: u64,
+        live: &Live,
         reply: Result<T, RedisError>,
     ) -> Result<T, TransportError> {
-        let error = match reply {
+        let source = match reply {
             Ok(value) => {
-                self.served(action);
+                self.health.served(action);
                 return Ok(value);
             }
-            Err(error) => error,
+            Err(source) => source,
         };
-        if is_outage(&error) {
+        if outage::is_outage(&source) {
             let mut current = self.current.lock().await;
-            // Only the connection that failed: another caller may have made the next one already.
-            if current.as_ref().is_some_and(|live| live.number == number) {
+            // Another caller may have made the next connection already: then this is old news.
+            let newer = current.as_ref().is_some_and(|now| now.number != live.number);
+            if !newer {
                 *current = None;
+                self.health.failed(action, &source);
+            }
+            if source.is_io_error() || source.is_timeout() {
+                live.broken.send_replace(true);
             }
         }
-        Err(self.failed(action, error))
+        Err(self.error(action, source))
     }
 
-    fn failed(&self, action: &'static str, source: RedisError) -> TransportError {
+    fn error(&self, action: &'static str, source: RedisError) -> TransportError {
         let server = self.settings.to_string();
-        if !is_outage(&source) {
-            return TransportError::Refused { server, action, source };
+        if outage::is_outage(&source) {
+            TransportError::Outage { server, source }
+        } else {
+            TransportError::Refused { server, action, source }
         }
-        let now = Instant::now();
-        let mut health = self.health();
-        self.awaiting.store(true, Ordering::Release);
-        health.interrupted = true;
-        health.serving_since = None;
-        match &mut health.outage {
-            None => {
-                let writes_refused = refuses_writes(&source);
-                if writes_refused {
-                    log::error!("{server} accepts no changes ({source}); waiting until it does");
-                } else {
-                    log::error!("{server} cannot serve ({source}); waiting for it");
-                }
-                health.outage = Some(Outage {
-                    since: now,
-                    last_failure: now,
-                    last_told: now,
-                    writes_refused,
-                    action,
-                });
-            }
-            Some(outage) => {
-                outage.last_failure = now;
-                outage.writes_refused |= refuses_writes(&source);
-                if now - outage.last_told > REMINDER {
-                    outage.last_told = now;
-                    let seconds = (now - outage.since).as_secs();
-                    log::error!("{server} still cannot serve after {seconds} s ({source})");
-                }
-            }
-        }
-        TransportError::Outage { server, source }
     }
-
-    /// A reply came: if there was an outage, it may be over.
-    fn served(&self, action: &'static str) {
-        if !self.awaiting.load(Ordering::Acquire) {
-            return;
-        }
-        let mut health = self.health();
-        if let Some(outage) = &health.outage {
-            let same = action == outage.action;
-            if outage.writes_refused && !same && outage.last_failure.elapsed() < QUIET {
-                return;
-            }
-            let seconds = outage.since.elapsed().as_secs_f64();
-            log::warn!("{} serves again after {seconds:.1} s", self.settings);
-        }
-        health.outage = None;
-        health.serving_since = Some(Instant::now());
-        self.awaiting.store(false, Ordering::Release);
-    }
-
-    fn next_number(&self) -> u64 {
-        let mut health = self.health();
-        health.connections += 1;
-        health.connections
-    }
-
-    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// Whether the server does not accept user and password, or wants some.
-pub(super) fn refuses_us(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed
-        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
-}
-
-/// Whether the server answers, and refuses what changes something. A script reports what stopped
-/// it inside its own error.
-fn refuses_writes(error: &RedisError) -> bool {
-    let text = error.to_string();
-    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
-        || ["OOM ", "MISCONF ", "NOREPLICAS ", "READONLY "].iter().any(|code| text.contains(code))
-        || matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "READONLY"))
-}
-
-/// Whether the error is about the server's state or the way to it, not about the command.
-fn is_outage(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed => true,
-        ErrorKind::Server(kind) => {
-            matches!(
-                kind,
-                ServerErrorKind::BusyLoading
-                    | ServerErrorKind::TryAgain
-                    | ServerErrorKind::ClusterDown
-                    | ServerErrorKind::MasterDown
-                    | ServerErrorKind::ReadOnly
-            ) || says_outage(error)
-        }
-        _ => error.is_connection_dropped() || error.is_timeout() || says_outage(error),
-    }
-}
-
-/// Errors without a kind of their own. A script reports what stopped it inside its own error.
-fn says_outage(error: &RedisError) -> bool {
-    const CODES: [&str; 10] = [
-        "OOM",
-        "MISCONF",
-        "NOREPLICAS",
-        "BUSY",
-        "UNBLOCKED",
-        "NOAUTH",
-        "WRONGPASS",
-        "READONLY",
-        "LOADING",
-        "MASTERDOWN",
-    ];
-    let text = error.to_string();
-    error.code().is_some_and(|code| CODES.contains(&code))
-        || CODES
-            .iter()
-            .any(|code| text.contains(&format!("-{code} ")) || text.contains(&format!("{code} ")))
 }
 
 /// Waits between attempts: doubling from 50 ms to one second, with jitter.

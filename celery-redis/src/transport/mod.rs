@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod mailbox;
+mod outage;
 pub mod publisher;
 pub mod reclaim;
 pub mod result_backend;

@@ -10,7 +10,7 @@ use redis::{
     Value,
 };
 
-use super::connection::refuses_us;
+use super::outage::refuses_us;
 use super::url::connection_info;
 
 /// The sentinels of one primary.
