@@ -164,12 +164,10 @@ impl Broker {
             return Ok(0);
         }
         let process = self.process();
-        let held = reclaim::held(&self.connection, &self.keys, &process).await?;
+        let mut unknown = reclaim::held(&self.connection, &process).await?;
+        unknown.retain(|(tag, _)| sequence(tag) < concluded && !self.live().contains(tag));
         let mut returned = 0;
-        for delivery in held {
-            if sequence(&delivery.tag) >= concluded || self.live().contains(&delivery.tag) {
-                continue;
-            }
+        for delivery in reclaim::read(&self.connection, &self.keys, &unknown).await? {
             // As it was: nobody has begun with it.
             let queue = self.queue_of(&delivery.list);
             let message = envelope_of_unacked(&delivery.record, &queue).unwrap_or(delivery.record);

@@ -92,7 +92,8 @@ impl Broker {
     }
 
     async fn put_back(&self, process: &Process, cause: Cause) -> Result<usize, TransportError> {
-        let mut held = held(self.connection(), self.keys(), process).await?;
+        let tags = held(self.connection(), process).await?;
+        let mut held = read(self.connection(), self.keys(), &tags).await?;
         // The last one pushed is served first: the oldest claim.
         held.sort_by_key(|delivery| std::cmp::Reverse(sequence(&delivery.tag)));
         let now = Utc::now().timestamp();
@@ -161,14 +162,20 @@ impl Broker {
     }
 }
 
-/// What a process holds, as Redis has it.
+/// Tags of what a process holds, and the lists they came from.
 pub(super) async fn held(
     connection: &Connection,
-    keys: &Keys,
     process: &Process,
+) -> Result<Vec<(String, String)>, TransportError> {
+    connection.query("list held messages", redis::cmd("HGETALL").arg(&process.held)).await
+}
+
+/// The records of held deliveries.
+pub(super) async fn read(
+    connection: &Connection,
+    keys: &Keys,
+    lists: &[(String, String)],
 ) -> Result<Vec<Held>, TransportError> {
-    let lists: Vec<(String, String)> =
-        connection.query("list held messages", redis::cmd("HGETALL").arg(&process.held)).await?;
     let mut held = Vec::with_capacity(lists.len());
     for batch in lists.chunks(BATCH) {
         let mut command = redis::cmd("HMGET");

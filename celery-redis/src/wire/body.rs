@@ -1,8 +1,10 @@
 //! The body of a task message: args, kwargs and embed.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+use super::raw_map::RawMap;
 
 /// `[args, kwargs, embed]` of protocol 2 (`celery.app.amqp`, `as_task_v2`).
 #[derive(Debug, Clone, Default)]
@@ -16,23 +18,35 @@ pub struct Body {
 }
 
 /// What happens after the task: signatures, kept as the bytes they arrived in.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct Embed {
     /// Sent when it succeeds.
-    #[serde(default)]
     pub callbacks: Option<Vec<Box<RawValue>>>,
     /// Sent when it fails.
-    #[serde(default)]
     pub errbacks: Option<Vec<Box<RawValue>>>,
     /// The rest of its chain, last element next.
-    #[serde(default)]
     pub chain: Option<Vec<Box<RawValue>>>,
     /// The body of the chord whose header it belongs to.
-    #[serde(default)]
     pub chord: Option<Box<RawValue>>,
 }
 
 impl Embed {
+    /// Null is an embed in which nothing follows.
+    fn decode(embed: &RawValue) -> Result<Self, BodyError> {
+        let parts: RawMap = element::<Option<RawMap>>("embed", "a mapping of signatures", embed)?
+            .unwrap_or_default();
+        let part = |name: &str| parts.get(name).filter(|value| value.get() != "null");
+        let list = |name: &str| {
+            part(name).map(|value| element(name, "a list of signatures", value)).transpose()
+        };
+        Ok(Self {
+            callbacks: list("callbacks")?,
+            errbacks: list("errbacks")?,
+            chain: list("chain")?,
+            chord: part("chord").map(ToOwned::to_owned),
+        })
+    }
+
     /// Whether nothing follows the task.
     pub fn is_empty(&self) -> bool {
         self.callbacks.as_ref().is_none_or(Vec::is_empty)
@@ -65,8 +79,7 @@ impl Body {
         Ok(Self {
             args: element("args", "a list", args)?,
             kwargs: element("kwargs", "a mapping", kwargs)?,
-            embed: element::<Option<Embed>>("embed", "a mapping of signatures", embed)?
-                .unwrap_or_default(),
+            embed: Embed::decode(embed)?,
         })
     }
 }

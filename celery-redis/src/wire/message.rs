@@ -152,32 +152,19 @@ impl DecodeError {
     }
 }
 
-#[derive(Deserialize)]
-struct RawEnvelope<'a> {
-    #[serde(borrow, default)]
-    body: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "content-type")]
-    content_type: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    headers: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    properties: Option<&'a RawValue>,
-}
-
 impl Message {
     /// Reads a list element.
     pub fn decode(envelope: &[u8]) -> Result<Self, Undecodable> {
-        let raw: RawEnvelope<'_> =
-            serde_json::from_slice(envelope).map_err(|error| Undecodable {
-                id: None,
-                task: None,
-                error: match error.classify() {
-                    serde_json::error::Category::Data => DecodeError::NotAnEnvelope,
-                    _ => DecodeError::NotJson(error),
-                },
-            })?;
-        let headers = object(raw.headers);
-        let properties = object(raw.properties);
+        let raw: RawMap = serde_json::from_slice(envelope).map_err(|error| Undecodable {
+            id: None,
+            task: None,
+            error: match error.classify() {
+                serde_json::error::Category::Data => DecodeError::NotAnEnvelope,
+                _ => DecodeError::NotJson(error),
+            },
+        })?;
+        let headers = object(raw.get("headers"));
+        let properties = object(raw.get("properties"));
         let named = |headers: &RawMap, error| Undecodable {
             id: text(headers, "id"),
             task: text(headers, "task"),
@@ -223,13 +210,9 @@ fn text(map: &RawMap, key: &str) -> Option<String> {
     map.read::<String>(key).filter(|text| !text.is_empty())
 }
 
-fn body_bytes(
-    raw: &RawEnvelope<'_>,
-    headers: &RawMap,
-    properties: &RawMap,
-) -> Result<Vec<u8>, DecodeError> {
+fn body_bytes(raw: &RawMap, headers: &RawMap, properties: &RawMap) -> Result<Vec<u8>, DecodeError> {
     const BODY: DecodeError = DecodeError::Field { field: "body", expected: "a string" };
-    if let Some(content_type) = raw.content_type.filter(|value| value.get() != "null") {
+    if let Some(content_type) = raw.get("content-type").filter(|value| value.get() != "null") {
         let content_type: String = serde_json::from_str(content_type.get())
             .map_err(|_| DecodeError::Field { field: "content-type", expected: "a string" })?;
         if content_type != "application/json" {
@@ -239,8 +222,10 @@ fn body_bytes(
     if let Some(compression) = text(headers, "compression") {
         return Err(DecodeError::Compression(compression));
     }
-    let body: String =
-        raw.body.ok_or(BODY).and_then(|body| serde_json::from_str(body.get()).map_err(|_| BODY))?;
+    let body: String = raw
+        .get("body")
+        .ok_or(BODY)
+        .and_then(|body| serde_json::from_str(body.get()).map_err(|_| BODY))?;
     match properties.read::<String>("body_encoding").as_deref() {
         Some("base64") => STANDARD.decode(&body).map_err(|_| DecodeError::NotBase64),
         _ => Ok(body.into_bytes()),
