@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from processes import Process
 from servers import free_port
@@ -23,7 +25,8 @@ class ConfiguredRedis:
         self.port = free_port()
         self.process = self.start()
 
-    def start(self) -> Process:
+    def start(self, *more: str) -> Process:
+        """Starts it, or starts it again with the data of before, and returns when it answers."""
         self.process = Process(
             [
                 "redis-server",
@@ -35,7 +38,7 @@ class ConfiguredRedis:
                 str(self.folder),
             ]
             + ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-            + ["--repl-diskless-sync-delay", "0", *self._options],
+            + ["--repl-diskless-sync-delay", "0", *self._options, *more],
             self.folder / f"redis-{self.port}.log",
         )
         until(self._answers, f"redis-server answers on port {self.port}")
@@ -57,7 +60,9 @@ class ConfiguredRedis:
 
     def client(self, db: int = 0) -> redis.Redis:
         place = {} if "unix_socket_path" in self._client else {"port": self.port}
-        return redis.Redis(db=db, decode_responses=True, **place, **self._client)
+        # It is asked while it starts, loads or is cut off: an error is an answer then.
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(db=db, decode_responses=True, retry=once, **place, **self._client)
 
     def kill(self) -> None:
         self.process.kill()
