@@ -270,6 +270,30 @@ def test_a_claim_that_reaches_redis_late_takes_no_message_for_good(server, proxy
     nothing_left(client)
 
 
+def test_a_redis_that_forgot_a_settlement_has_the_message_done_again(server, programs):
+    """A failover to a replica that lagged behind: the old primary had confirmed the settlement,
+    the new one knows the message as held by a process that has long forgotten it."""
+    worker = start(programs, server.url(), "-c", "2", **LEASE)
+    client = server.client()
+    task_id = send(client, "bench.sleep", 1)
+    until(lambda: unacked(client) == 1, "the task runs")
+    aof = server.folder / "appendonlydir"
+    shutil.copytree(aof, server.folder / "lagging")
+    succeeded(client, task_id)
+
+    server.kill()
+    shutil.rmtree(aof)
+    (server.folder / "lagging").rename(aof)
+    server.start()
+
+    client = server.client()
+    until(lambda: unacked(client) == 1, "the message is recorded as held")
+    succeeded(client, task_id)
+    assert len(RECEIVED.findall(worker.output())) == 2
+    until(lambda: unacked(client) == 0, "the message is settled")
+    nothing_left(client)
+
+
 def ledger(worker: Process, client: redis_client.Redis, ids: list[str], what: str) -> None:
     """Counts what became of each message; none may be lost."""
     until(lambda: all(state(client, one) == "SUCCESS" for one in ids), "every message is done")
