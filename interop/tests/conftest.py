@@ -111,7 +111,7 @@ def celery_app(broker_url: str) -> Iterator[Celery]:
     app.close()
 
 
-def _programs(request: pytest.FixtureRequest, broker_url: str, **more: Any) -> Iterator[Programs]:
+def programs_on(request: pytest.FixtureRequest, broker_url: str, **more: Any) -> Iterator[Programs]:
     path = request.getfixturevalue("folder") / request.node.name.replace("/", "_")
     path.mkdir()
     programs = Programs(path, broker_url, **more)
@@ -123,7 +123,7 @@ def _programs(request: pytest.FixtureRequest, broker_url: str, **more: Any) -> I
 @pytest.fixture
 def programs(request: pytest.FixtureRequest, broker_url: str) -> Iterator[Programs]:
     """Our programs on the test's broker, without a database."""
-    yield from _programs(request, broker_url)
+    yield from programs_on(request, broker_url)
 
 
 @pytest.fixture(scope="session")
@@ -168,7 +168,7 @@ def database_url(request: pytest.FixtureRequest, engine: str) -> Iterator[str]:
 def site(request: pytest.FixtureRequest, broker_url: str, database_url: str) -> Iterator[Programs]:
     """Our programs on the database and broker that Django uses in this test."""
     request.getfixturevalue("app")
-    yield from _programs(request, broker_url, database_url=database_url)
+    yield from programs_on(request, broker_url, database_url=database_url)
 
 
 def use_database(url: str) -> None:
