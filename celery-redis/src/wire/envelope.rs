@@ -1,6 +1,6 @@
 //! kombu's envelope: the JSON object that is one element of a queue's list.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::python_json;
@@ -76,21 +76,13 @@ pub enum Redelivery {
     },
 }
 
-#[derive(Deserialize, Serialize)]
-struct DeliveryInfoMap(RawMap);
-
 /// How many processes have died with this message, 0 for bytes that are no envelope.
 pub fn delivery_count(envelope: &[u8]) -> u32 {
-    #[derive(Deserialize)]
-    struct Headers {
-        #[serde(rename = "x-delivery-count", default)]
-        deliveries: u32,
-    }
-    #[derive(Deserialize)]
-    struct Counted {
-        headers: Headers,
-    }
-    serde_json::from_slice::<Counted>(envelope).map_or(0, |counted| counted.headers.deliveries)
+    // Read from where it is written, also where a key stands in an object twice.
+    let headers = serde_json::from_slice::<RawMap>(envelope)
+        .ok()
+        .and_then(|outer| outer.read::<RawMap>("headers"));
+    headers.and_then(|headers| headers.read(DELIVERY_COUNT)).unwrap_or(0)
 }
 
 /// Marks an envelope as kombu does when it restores one: `headers.redelivered` and
@@ -103,21 +95,28 @@ pub fn mark_redelivered(envelope: &[u8], redelivery: Redelivery) -> Vec<u8> {
 
 fn try_mark(envelope: &[u8], redelivery: Redelivery) -> serde_json::Result<Vec<u8>> {
     let mut outer: RawMap = serde_json::from_slice(envelope)?;
-    let mut headers: RawMap = outer.read("headers").unwrap_or_default();
+    let mut headers = object(outer.get("headers"))?;
     headers.set("redelivered", &true)?;
     if let Redelivery::Reclaimed { deliveries } = redelivery {
         headers.set(DELIVERY_COUNT, &deliveries)?;
     }
     outer.set("headers", &headers)?;
-    if let Some(mut properties) = outer.read::<RawMap>("properties") {
-        let mut info = properties
-            .read::<DeliveryInfoMap>("delivery_info")
-            .map_or_else(RawMap::default, |map| map.0);
+    if let Some(mut properties) = outer.read::<RawMap>("properties")
+        && let Ok(mut info) = object(properties.get("delivery_info"))
+    {
         info.set("redelivered", &true)?;
         properties.set("delivery_info", &info)?;
         outer.set("properties", &properties)?;
     }
     python_json::to_string(&outer).map(String::into_bytes)
+}
+
+/// An object, empty where it is absent or null; an error where something else stands there.
+fn object(value: Option<&RawValue>) -> serde_json::Result<RawMap> {
+    match value {
+        Some(value) if value.get() != "null" => serde_json::from_str(value.get()),
+        _ => Ok(RawMap::default()),
+    }
 }
 
 /// The text that precedes and follows an envelope in kombu's `unacked` record,
@@ -162,7 +161,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_envelope_stay_as_they_are() {
-        for bytes in [&b"not json"[..], b"[1, 2]", b"\xff\xfe"] {
+        for bytes in [&b"not json"[..], b"[1, 2]", b"\xff\xfe", br#"{"headers": [1]}"#] {
             assert_eq!(mark_redelivered(bytes, Redelivery::Restored), bytes);
             assert_eq!(delivery_count(bytes), 0);
         }

@@ -10,9 +10,17 @@ pub struct InvalidInstant {
 }
 
 /// Reads what Celery's producers send; a time without an offset is UTC (`celery.utils.time`).
+///
+/// A leap second is refused, as Python does: its `datetime` has none.
 pub fn parse(text: &str) -> Result<DateTime<Utc>, InvalidInstant> {
+    read(text)
+        .filter(|time| time.timestamp_subsec_nanos() < 1_000_000_000)
+        .ok_or_else(|| InvalidInstant { value: text.to_owned() })
+}
+
+fn read(text: &str) -> Option<DateTime<Utc>> {
     if let Ok(aware) = DateTime::parse_from_rfc3339(text) {
-        return Ok(aware.to_utc());
+        return Some(aware.to_utc());
     }
     const AWARE: [&str; 4] = [
         "%Y-%m-%dT%H:%M:%S%.f%#z",
@@ -31,7 +39,6 @@ pub fn parse(text: &str) -> Result<DateTime<Utc>, InvalidInstant> {
                 .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
                 .map(|naive| naive.and_utc())
         })
-        .ok_or_else(|| InvalidInstant { value: text.to_owned() })
 }
 
 /// Writes an aware UTC time: microseconds present unless zero, offset `+00:00`.
@@ -69,6 +76,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_by_name() {
+        assert!(parse("2016-12-31T23:59:60Z").is_err());
         let error = parse("not-a-date").unwrap_err().to_string();
         assert!(error.starts_with("\"not-a-date\" is not an ISO 8601"), "{error}");
     }

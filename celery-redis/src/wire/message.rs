@@ -190,7 +190,11 @@ impl Message {
         let decoded = if headers.get("task").is_some() || headers.get("id").is_some() {
             protocol_2(&headers, &properties, &body)
         } else {
-            return protocol_1(&properties, &body);
+            let mut message = protocol_1(&properties, &body)?;
+            // What was put back says so in the envelope, whatever its protocol.
+            message.headers.deliveries = headers.read(super::envelope::DELIVERY_COUNT).unwrap_or(0);
+            message.headers.redelivered = headers.read("redelivered").unwrap_or(false);
+            return Ok(message);
         };
         decoded.map_err(|error| named(&headers, error))
     }

@@ -34,6 +34,22 @@ impl RawMap {
         Ok(())
     }
 
+    /// Replaces a value where it stands, or puts it behind the key `before`.
+    pub fn set_after<T: Serialize + ?Sized>(
+        &mut self,
+        before: &str,
+        key: &str,
+        value: &T,
+    ) -> serde_json::Result<()> {
+        let is_new = self.get(key).is_none();
+        self.set(key, value)?;
+        let place = self.0.iter().position(|(name, _)| name == before);
+        if let Some(place) = place.filter(|_| is_new) {
+            self.0[place + 1..].rotate_right(1);
+        }
+        Ok(())
+    }
+
     /// Takes a value out.
     pub fn remove(&mut self, key: &str) {
         self.0.retain(|(name, _)| name != key);

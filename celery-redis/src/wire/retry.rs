@@ -28,7 +28,7 @@ pub fn retried(
     headers.remove(DELIVERY_COUNT);
     if headers.get("task").is_some() {
         let retries: u32 = headers.read("retries").unwrap_or(0);
-        headers.set("retries", &(retries + 1))?;
+        headers.set("retries", &retries.saturating_add(1))?;
         headers.set("eta", &eta)?;
         if headers.read::<String>("parent_id").is_none() {
             let id: Option<String> = headers.read("id");
@@ -39,13 +39,14 @@ pub fn retried(
     }
     let expires = headers.read::<String>("expires").and_then(|text| isoformat::parse(&text).ok());
     if let Some(expires) = expires {
-        properties.set("expiration", &(expires - now).num_milliseconds().max(0).to_string())?;
+        let left = (expires - now).num_milliseconds().max(0).to_string();
+        properties.set_after("delivery_mode", "expiration", &left)?;
     }
     if let Some(mut info) = properties.read::<RawMap>("delivery_info") {
         info.remove("redelivered");
         properties.set("delivery_info", &info)?;
     }
-    properties.set("origin", origin)?;
+    properties.set_after("reply_to", "origin", origin)?;
     properties.set("delivery_tag", &Uuid::new_v4().to_string())?;
     outer.set("headers", &headers)?;
     outer.set("properties", &properties)?;
@@ -64,7 +65,7 @@ fn retried_protocol_1(
         if in_base64 { STANDARD.decode(&body).unwrap_or_default() } else { body.into_bytes() };
     let mut fields: RawMap = serde_json::from_slice(&bytes)?;
     let retries: u32 = fields.read("retries").unwrap_or(0);
-    fields.set("retries", &(retries + 1))?;
+    fields.set("retries", &retries.saturating_add(1))?;
     fields.set("eta", &eta)?;
     let text = python_json::to_string(&fields)?;
     Ok(if in_base64 { STANDARD.encode(text) } else { text })

@@ -168,7 +168,12 @@ impl Signature {
     /// The message, byte for byte as Celery 5.7 sends it (`celery.app.amqp`, `as_task_v2`).
     pub fn encode(&self, producer: &Producer, now: DateTime<Utc>) -> serde_json::Result<Encoded> {
         let id = self.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
-        let eta = self.countdown.map(|countdown| now + countdown).or(self.eta);
+        let eta = match self.countdown {
+            Some(countdown) => Some(now.checked_add_signed(countdown).ok_or_else(|| {
+                serde::ser::Error::custom(format!("a countdown of {countdown} ends after all time"))
+            })?),
+            None => self.eta,
+        };
         let body = python_json::to_string(&(&self.args, &self.kwargs, NoEmbed::default()))?;
         let delivery_tag = Uuid::new_v4().to_string();
         let bytes = Envelope {
@@ -223,7 +228,10 @@ impl Serialize for TaskHeaders<'_> {
         map.serialize_entry("group", &())?;
         map.serialize_entry("group_index", &())?;
         map.serialize_entry("retries", &0)?;
-        map.serialize_entry("timelimit", &(call.time_limit, call.soft_time_limit))?;
+        map.serialize_entry(
+            "timelimit",
+            &(seconds(call.time_limit), seconds(call.soft_time_limit)),
+        )?;
         map.serialize_entry("root_id", call.root_id.as_deref().unwrap_or(self.id))?;
         map.serialize_entry("parent_id", &call.parent_id)?;
         map.serialize_entry("argsrepr", &python_repr::args(&call.args))?;
@@ -238,4 +246,13 @@ impl Serialize for TaskHeaders<'_> {
         }
         map.end()
     }
+}
+
+/// Whole seconds are written as Python's callers give them: an integer.
+fn seconds(limit: Option<f64>) -> Option<Value> {
+    limit.map(|limit| {
+        #[allow(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]
+        let whole = (limit.fract() == 0.0 && limit.abs() < 1e15).then_some(limit as i64);
+        whole.map_or_else(|| Value::from(limit), Value::from)
+    })
 }
