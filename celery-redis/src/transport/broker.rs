@@ -15,7 +15,7 @@ use super::lease::{Description, Process};
 use super::reclaim::sequence;
 use super::settlements::Settlements;
 use super::{reclaim, scripts};
-use crate::wire::envelope::{envelope_of_unacked, unacked_suffix};
+use crate::wire::envelope::{Redelivery, envelope_of_unacked, mark_redelivered, unacked_suffix};
 
 /// Bytes after which one claim takes no more: its reply has to arrive within the time of a command.
 const CLAIM_BYTES: usize = 4 << 20;
@@ -46,8 +46,8 @@ pub struct Broker {
     lists: Vec<List>,
     process: RwLock<Arc<Process>>,
     sequence: AtomicU64,
-    /// Claims numbered below this, and not live, have failed or are settled. One that failed may
-    /// still be under way, and be executed at any time.
+    /// Deliveries numbered below this, and not live, are settled, or their claim failed. One that
+    /// failed may still be under way, and be executed at any time.
     concluded: AtomicU64,
     live: Mutex<HashSet<String>>,
     arrivals: Arrivals,
@@ -120,11 +120,15 @@ impl Broker {
             script.key(&list.key).arg(&list.suffix);
         }
         let reply = self.connection.script("fetch messages", &script).await;
-        let reply: Value = reply.inspect_err(|_| {
-            self.concluded.fetch_max(first.saturating_add(limit), Ordering::Relaxed);
-        })?;
+        let deliveries = reply.map(|reply| self.received(&process, reply));
+        self.concluded.fetch_max(first.saturating_add(limit), Ordering::Relaxed);
+        Ok(deliveries?.map_or(Claim::LeaseGone, Claim::Deliveries))
+    }
+
+    /// The deliveries in a claim's reply; `None` for a process whose lease is gone.
+    fn received(self: &Arc<Self>, process: &Arc<Process>, reply: Value) -> Option<Vec<Delivery>> {
         let Value::Array(reply) = reply else {
-            return Ok(Claim::LeaseGone);
+            return None;
         };
         let mut fields = reply.into_iter();
         let mut deliveries = Vec::with_capacity(fields.len() / 3);
@@ -139,14 +143,14 @@ impl Broker {
             self.live().insert(tag.clone());
             deliveries.push(Delivery::new(
                 Arc::clone(self),
-                Arc::clone(&process),
+                Arc::clone(process),
                 tag,
                 list.key.clone(),
                 list.queue.clone(),
                 message.into(),
             ));
         }
-        Ok(Claim::Deliveries(deliveries))
+        Some(deliveries)
     }
 
     /// Ends when a message may be waiting in one of the lists. The message stays where it is.
@@ -154,7 +158,10 @@ impl Broker {
         self.arrivals.wait().await;
     }
 
-    /// Puts back what a claim took whose reply never reached us. Model step: `return`.
+    /// Puts back what Redis has as ours and we do not have. Model step: `return`.
+    ///
+    /// That is what a claim took whose reply never reached us, and what we settled before Redis
+    /// lost its latest writes (a crash without fsync, a failover to a replica that lagged).
     ///
     /// To be called after a failed claim and before the next one. Each renewal does it again: a
     /// claim that was given up may be executed long after that, when the network lets it through.
@@ -168,7 +175,6 @@ impl Broker {
         unknown.retain(|(tag, _)| sequence(tag) < concluded && !self.live().contains(tag));
         let mut returned = 0;
         for delivery in reclaim::read(&self.connection, &self.keys, &unknown).await? {
-            // As it was: nobody has begun with it.
             let queue = self.queue_of(&delivery.list);
             let message = envelope_of_unacked(&delivery.record, &queue).unwrap_or(delivery.record);
             let mut script = scripts::REQUEUE.prepare_invoke();
@@ -178,7 +184,7 @@ impl Broker {
                 .key(&process.held)
                 .key(&delivery.list)
                 .arg(&delivery.tag)
-                .arg(message)
+                .arg(mark_redelivered(&message, Redelivery::Restored))
                 .arg("head");
             returned += self.connection.script::<usize>("return a message", &script).await?;
         }

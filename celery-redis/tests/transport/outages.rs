@@ -9,7 +9,7 @@ use celery_redis::wire::signature::Encoded;
 use crate::broker::{TestRedis, eventually, id, message};
 
 #[tokio::test]
-async fn what_a_claim_took_whose_reply_was_lost_goes_back_as_it_was() {
+async fn what_a_claim_took_whose_reply_was_lost_goes_back_to_the_head() {
     let redis = TestRedis::start();
     let process = redis.process().await;
     for id in ["a", "b", "c"] {
@@ -23,7 +23,7 @@ async fn what_a_claim_took_whose_reply_was_lost_goes_back_as_it_was() {
 
     assert_eq!(process.broker.return_unknown_claims().await.unwrap(), 1);
 
-    assert_eq!(redis.waiting("celery"), [message("b"), message("c")]);
+    assert_eq!(redis.ids("celery"), ["b", "c"]);
     assert_eq!(known.ack().await.unwrap(), Settled::Done);
     assert_eq!(redis.unacked(), 0);
 }
@@ -48,7 +48,7 @@ async fn what_a_claim_takes_after_it_was_given_up_goes_back_with_the_next_renewa
 
     assert_eq!(process.broker.renew().await.unwrap(), Renewal::Renewed);
 
-    assert_eq!(redis.waiting("celery"), [message("a")]);
+    assert_eq!(redis.ids("celery"), ["a"]);
     assert_eq!(known.ack().await.unwrap(), Settled::Done);
     assert_eq!(redis.unacked(), 0);
 }
