@@ -166,8 +166,9 @@ impl RedisServer {
 
     fn end(&self, signal: &str) {
         if self.pid.swap(0, Ordering::SeqCst) != 0 {
-            self.supervisor.signal(signal);
+            // First, so that a paused server hears the signal; after it, it may be gone.
             self.supervisor.signal("CONT");
+            self.supervisor.signal(signal);
             self.supervisor.wait();
         }
     }
