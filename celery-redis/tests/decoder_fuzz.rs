@@ -1,7 +1,10 @@
 //! Whatever bytes arrive: the decoder answers with a message or an error, and what only passes a
 //! message on keeps everything else in it.
 //!
-//! `DECODER_FUZZ_CASES` is the number of cases of each property; CI and developers run a few.
+//! `DECODER_FUZZ_CASES` is the number of cases of each of the five properties; without it they
+//! take a second.
+
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fmt;
 use std::fs;
@@ -44,6 +47,7 @@ static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 });
 
 fn config() -> ProptestConfig {
+    #[allow(clippy::disallowed_methods, reason = "a number of the test's own, no configuration")]
     let cases = std::env::var("DECODER_FUZZ_CASES").map_or(256, |cases| cases.parse().unwrap());
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }

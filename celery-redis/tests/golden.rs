@@ -1,5 +1,7 @@
 //! Messages and results beside those of Python's Celery 5.7, captured in `golden/`.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 use std::fs;
 use std::path::Path;
 

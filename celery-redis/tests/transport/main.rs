@@ -1,6 +1,6 @@
 //! The transport on a real Redis: a server of its own for each test.
 
-#![allow(missing_docs, reason = "a test's name says what it is about")]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 mod broker;
 mod claiming;
