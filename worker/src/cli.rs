@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use celery_redis::transport::connection::Connection;
+use celery_redis::transport::inspect;
+use celery_redis::transport::keys::Keys;
 use celery_task::Registry;
 use clap::Parser;
 use log::LevelFilter;
@@ -11,9 +14,9 @@ use tokio::runtime::Builder;
 
 use crate::config::WorkerConfig;
 use crate::shutdown::{Shutdown, follow_signals};
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 
-/// Exit status for settings or a Redis that cannot work.
+/// Exit status for settings or a Redis that cannot work, and of a check that finds no worker.
 const CANNOT_START: u8 = 1;
 
 /// Takes tasks from Celery's queues in Redis and runs them.
@@ -38,6 +41,9 @@ pub struct Options {
     /// Node name; %h is the host's name
     #[arg(short = 'n', long, value_name = "NODE", default_value = "celery@%h")]
     hostname: String,
+    /// Tell by the exit status whether the worker of this node name is alive, and end
+    #[arg(long)]
+    check: bool,
     /// Level of the log: error, warn, info, debug or trace; RUST_LOG comes first
     #[arg(short, long, value_name = "LEVEL", value_parser = logging::parse_level)]
     loglevel: Option<LevelFilter>,
@@ -57,7 +63,8 @@ pub fn main<E: std::error::Error>(
     let level = options.loglevel.unwrap_or(LevelFilter::Info);
     // rusty-celery tells how it sets itself up, which is of no use here.
     logging::init_with(&format!("{level},celery::broker=warn,celery::app=warn"));
-    match start(&options, register) {
+    let outcome = if options.check { check(&options) } else { start(&options, register) };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             log::error!("{message}");
@@ -90,6 +97,27 @@ fn start<E: std::error::Error>(
     // A blocking task that was put back may still occupy its thread; nobody waits for it.
     runtime.shutdown_background();
     result
+}
+
+/// Whether a process of this node name has a lease.
+fn check(options: &Options) -> Result<(), String> {
+    let env = Env::load(options.settings.as_deref()).map_err(|error| chain(&error))?;
+    let broker = settings::Broker::from_env(&env).map_err(|error| chain(&error))?;
+    let connection = worker::connect(&broker, &broker.url).map_err(|error| chain(&error))?;
+    let node = node_name(&options.hostname);
+    let keys = Keys::new(&broker.global_keyprefix);
+    let runtime =
+        Builder::new_current_thread().enable_all().build().map_err(|error| chain(&error))?;
+    let workers = runtime
+        .block_on(inspect::workers(&Connection::new(connection), &keys))
+        .map_err(|error| chain(&error))?;
+    let is_ours = |worker: &inspect::WorkerStatus| {
+        worker.alive && worker.description.as_ref().is_some_and(|it| it.node == node)
+    };
+    if workers.iter().any(is_ours) {
+        return Ok(());
+    }
+    Err(format!("no worker of the name {node} is alive"))
 }
 
 impl Options {

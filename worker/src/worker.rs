@@ -54,9 +54,9 @@ pub enum WorkerError {
 impl Worker {
     /// A worker for the tasks of `registry`.
     pub fn new(config: WorkerConfig, registry: Registry) -> Result<Self, WorkerError> {
-        let broker = parse(&config.broker, &config.broker.url)?;
+        let broker = connect(&config.broker, &config.broker.url)?;
         let backend = match &config.broker.result_backend {
-            Some(url) => Some(parse(&config.broker, url)?),
+            Some(url) => Some(connect(&config.broker, url)?),
             None => None,
         };
         let connection = Arc::new(Connection::new(broker.clone()));
@@ -176,7 +176,11 @@ impl Worker {
     }
 }
 
-fn parse(broker: &settings::Broker, url: &SecretString) -> Result<ConnectionSettings, UrlError> {
+/// How to connect to `url`, the broker's or the result backend's.
+pub(crate) fn connect(
+    broker: &settings::Broker,
+    url: &SecretString,
+) -> Result<ConnectionSettings, UrlError> {
     let options = ConnectionOptions {
         connect_timeout: broker.connect_timeout,
         command_timeout: broker.command_timeout,

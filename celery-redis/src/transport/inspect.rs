@@ -96,7 +96,8 @@ pub async fn snapshot(
     })
 }
 
-async fn workers(
+/// Our worker processes, and what each holds.
+pub async fn workers(
     connection: &Connection,
     keys: &Keys,
 ) -> Result<Vec<WorkerStatus>, TransportError> {
