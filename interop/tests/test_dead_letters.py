@@ -1,5 +1,6 @@
 """What nobody can execute is kept, with its reason, and bounded."""
 
+import base64
 import json
 
 import pytest
@@ -148,3 +149,84 @@ def test_the_number_of_poisonous_dead_letters_is_bounded(app, programs, redis):
     until(lambda: unacked(redis) == 0, "nobody has them any more")
 
     assert redis.zcard(DEAD) == redis.hlen(f"{DEAD}_records") == redis.hlen(f"{DEAD}_messages") == 5
+
+
+def dead(programs, *arguments):
+    """`jwt_manage queue dead`, which has to succeed."""
+    done = programs.jwt_manage("queue", "dead", *arguments, "--json")
+    assert done.status == 0, done.stderr
+    return done.json()
+
+
+@pytest.fixture
+def three_letters(programs, redis):
+    """Three unreadable messages as dead letters; their bytes by name."""
+    programs.interop_worker("-c", "1")
+    for number in range(3):
+        push(redis, f"unreadable {number}")
+    until(lambda: redis.zcard(DEAD) == 3, "they are dead letters")
+    return redis.hgetall(f"{DEAD}_messages")
+
+
+def test_an_operator_lists_them_with_their_reasons(programs, three_letters):
+    listed = dead(programs, "list")
+
+    assert listed["total"] == 3
+    assert {letter["name"] for letter in listed["dead_letters"]} == set(three_letters)
+    for letter in listed["dead_letters"]:
+        assert (letter["reason"], letter["queue"]) == ("undecodable", "celery")
+        assert letter["detail"]
+    assert len(dead(programs, "list", "--limit", "2")["dead_letters"]) == 2
+
+
+def test_an_operator_is_shown_the_original_bytes(programs, three_letters):
+    for name, message in three_letters.items():
+        shown = dead(programs, "show", name)
+
+        assert shown["message"] == message
+        assert base64.b64decode(shown["message_base64"]) == message.encode()
+
+
+def test_an_operator_drops_the_named_one_only(programs, redis, three_letters):
+    [name, *others] = three_letters
+
+    assert dead(programs, "drop", name) == {"dropped": [name]}
+
+    assert sorted(redis.zrange(DEAD, 0, -1)) == sorted(others)
+    assert set(redis.hgetall(f"{DEAD}_messages")) == set(others)
+    assert set(redis.hgetall(f"{DEAD}_records")) == set(others)
+
+
+def test_an_operator_is_told_when_there_is_no_such_letter(programs, redis, three_letters):
+    [name, *_] = three_letters
+
+    done = programs.jwt_manage("queue", "dead", "drop", name, "nonsense")
+
+    assert done.status != 0
+    assert "nonsense" in done.stderr
+    assert redis.zcard(DEAD) == 3
+
+
+def test_a_retry_puts_the_exact_bytes_back_at_the_list_they_came_from(app, programs, redis):
+    env = {"WORKER_MAX_DELIVERIES": "1"}
+    programs.interop_worker("-Q", "other", **LEASE, **env)
+    sent = app.send_task("bench.record", ("once poison", 1, 0), priority=6)
+    original = redis.lindex("celery\x06\x166", 0)
+    kill_whoever_runs_it(programs, redis, 1, **env)
+    [name] = redis.zrange(DEAD, 0, -1)
+
+    assert dead(programs, "retry", name) == {"retried": [name]}
+
+    assert redis.lrange("celery\x06\x166", 0, -1) == [original]
+    assert letters(redis) == []
+    assert dead(programs, "list")["total"] == 0
+    programs.interop_worker("-c", "1", **LEASE, **env)
+    assert sent.get(timeout=20) is None
+
+
+def test_all_are_retried_with_one_command(programs, redis, three_letters):
+    assert set(dead(programs, "retry", "--all")["retried"]) == set(three_letters)
+
+    # The worker finds them no more readable than before.
+    until(lambda: redis.zcard(DEAD) == 3, "they are dead letters again")
+    assert sorted(redis.hvals(f"{DEAD}_messages")) == sorted(three_letters.values())

@@ -19,7 +19,7 @@ from waiting import until
 # docs/reliability.md has the figures of 100,000.
 MESSAGES = int(os.environ.get("ETA_MESSAGES", "3000"))
 # Messages that one worker of a debug build can put away in a second, and run in a second.
-PUT_AWAY_PER_SECOND = 500
+PUT_AWAY_PER_SECOND = max(500, MESSAGES // 50)
 DUE_PER_SECOND = max(250, MESSAGES // 100)
 EXACT_SECONDS = 0.1
 
@@ -30,8 +30,14 @@ def own_redis(folder, request):
     path = folder / f"redis_{request.node.name}"
     path.mkdir()
     server = RedisServer(path)
+    sync_each_second(server.client())
     yield server
     server.stop()
+
+
+def sync_each_second(redis):
+    """As Redis does by default: what is measured is not how fast this disk is."""
+    redis.config_set("appendfsync", "everysec")
 
 
 @pytest.fixture
@@ -119,13 +125,14 @@ def show(what, late, stalls):
 
 
 @pytest.mark.timeout(180 + MESSAGES // 200)
-def test_many_run_at_their_instant_and_cost_no_memory(programs, redis):
-    worker = programs.interop_worker("-c", "16", "-l", "warn")
+def test_many_run_at_their_instant_and_cost_no_memory(own_redis, on_own_redis):
+    redis = own_redis.client()
+    worker = on_own_redis.interop_worker("-c", "16", "-l", "warn")
     until(lambda: redis.hlen("_celery_redis.processes") == 1, "the worker is ready")
     # What a worker that has been at work has anyway.
     away = 3 + MESSAGES / PUT_AWAY_PER_SECOND
     warm = send(redis, 100, datetime.now(timezone.utc))
-    until(lambda: len(begun(redis)) == len(warm), "the worker is warm")
+    until(lambda: redis.xlen("ledger") == 2 * len(warm), "the worker is warm")
     redis.delete("ledger")
     empty = resident(worker)
 
@@ -164,6 +171,7 @@ def test_they_outlive_every_worker_and_a_restart_of_redis(own_redis, on_own_redi
     own_redis.stop()
     own_redis.start_again()
     redis = own_redis.client()
+    sync_each_second(redis)
     assert scheduled(redis) == redis.hlen("_celery_redis.scheduled_messages") == MESSAGES
     for _ in range(2):
         on_own_redis.interop_worker("-c", "16", "-l", "warn")
