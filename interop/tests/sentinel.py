@@ -73,7 +73,9 @@ class Sentinels:
 
     NAME = "interop-primary"
 
-    def __init__(self, folder: Path, *options: str, **client: Any) -> None:
+    def __init__(self, folder: Path, *options: str, own_password: str = "", **client: Any) -> None:
+        """`own_password` is what the sentinels ask for; `client` is for the servers."""
+        self._own_password = own_password
         self.primary = ConfiguredRedis(folder / "primary", *options, **client)
         self.replica = ConfiguredRedis(
             folder / "replica", *options, "--replicaof", f"127.0.0.1 {self.primary.port}", **client
@@ -101,6 +103,8 @@ class Sentinels:
         ]
         if self._password:
             lines.append(f"sentinel auth-pass {self.NAME} {self._password}")
+        if self._own_password:
+            lines.append(f"requirepass {self._own_password}")
         config = own / "sentinel.conf"
         config.write_text("\n".join(lines) + "\n")
         return Process(["redis-sentinel", str(config)], own / "sentinel.log")
@@ -108,13 +112,16 @@ class Sentinels:
     def _know_each_other(self) -> bool:
         for port in self.ports:
             try:
-                with redis.Redis(port=port, decode_responses=True) as client:
+                with self._ask(port) as client:
                     known = client.sentinel_master(self.NAME)
             except redis.ConnectionError:
                 return False
             if (known["num-slaves"], known["num-other-sentinels"]) != (1, 2):
                 return False
         return True
+
+    def _ask(self, port: int) -> redis.Redis:
+        return redis.Redis(port=port, decode_responses=True, password=self._own_password or None)
 
     def url(self, db: int = 0, password: str = "") -> str:
         """As kombu reads it; `password` is the primary's, percent-encoded."""
@@ -125,7 +132,7 @@ class Sentinels:
 
     def primary_port(self) -> int:
         """What the first sentinel names."""
-        with redis.Redis(port=self.ports[0], decode_responses=True) as client:
+        with self._ask(self.ports[0]) as client:
             return int(client.sentinel_get_master_addr_by_name(self.NAME)[1])
 
     def stop(self) -> None:

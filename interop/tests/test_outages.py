@@ -205,24 +205,45 @@ def test_redis_is_read_only_after_a_failover(server, programs):
     nothing_left(client)
 
 
+def restart_slowly(server: ConfiguredRedis) -> None:
+    """Ends it and starts it so that it loads its data for some seconds."""
+    client = server.client()
+    with client.pipeline(transaction=False) as pipeline:
+        for number in range(4000):
+            pipeline.set(f"ballast-{number}", "x" * 100, ex=60)
+        pipeline.execute()
+    # As RDB it is loaded with other events in between.
+    client.bgrewriteaof()
+    until(lambda: client.info("persistence")["aof_base_size"] > 10_000, "the AOF is rewritten")
+    server.kill()
+    server.start(
+        *("--key-load-delay", "1000"), *("--loading-process-events-interval-bytes", "1024")
+    )
+
+
+def test_redis_is_loading_when_the_worker_starts(server, programs):
+    restart_slowly(server)
+    client = server.client()
+    worker = programs.interop_worker(CELERY_BROKER_URL=server.url())
+
+    until(
+        lambda: "loading the dataset" in worker.output(), "the worker says what it waits for", SOON
+    )
+    assert client.info("persistence")["loading"] == 1
+    until(lambda: "is ready" in worker.output(), "the worker is ready")
+
+    assert client.info("persistence")["loading"] == 0
+    for once in ("cannot serve", "serves again", "connected to"):
+        assert times_in_log(worker, once) == 1
+
+
 def test_redis_is_loading(server, programs):
     worker = start(programs, server.url(), "-c", "2", **LEASE)
     client = server.client()
     running = send(client, "bench.sleep", 1)
     until(lambda: unacked(client) == 1, "the task runs")
-    with client.pipeline(transaction=False) as pipeline:
-        for number in range(4000):
-            pipeline.set(f"ballast-{number}", "x" * 100, ex=60)
-        pipeline.execute()
 
-    # As RDB it is loaded with other events in between.
-    client.bgrewriteaof()
-    until(lambda: client.info("persistence")["aof_base_size"] > 10_000, "the AOF is rewritten")
-
-    server.kill()
-    server.start(
-        *("--key-load-delay", "1000"), *("--loading-process-events-interval-bytes", "1024")
-    )
+    restart_slowly(server)
     until(
         lambda: "loading the dataset" in worker.output(), "the worker says what it waits for", SOON
     )
@@ -344,13 +365,16 @@ def test_the_connection_is_cut_after_the_nth_byte(server, proxy, programs, direc
     """`up` is what Redis receives, `down` what it answers, over a whole message's life."""
     worker = start(programs, proxy.url(), "-c", "2", **LEASE)
     client = server.client()
-    before = proxy.passed[direction]
     ids = [retrying(client)]
+    # It brings the scripts to Redis, which the others find there.
+    succeeded(client, *ids)
+    before = proxy.passed[direction]
+    ids.append(retrying(client))
     succeeded(client, *ids)
     life = proxy.passed[direction] - before
 
     slowest = 0.0
-    points = range(0, life, max(1, life // 60))
+    points = range(0, life, max(1, life // 100))
     for count in points:
         proxy.cut_bytes(direction, count)
         ids.append(retrying(client))

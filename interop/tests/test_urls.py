@@ -350,3 +350,18 @@ def test_sentinels_that_do_not_know_the_primary_are_named(sentinels, worker):
 
     for port in three.ports:
         assert f"127.0.0.1:{port}" in process.output()
+
+
+def test_sentinels_with_a_password_of_their_own(sentinels, worker):
+    own, primarys = "own:p@ss", "primary"
+    three = sentinels(
+        *("--requirepass", primarys, "--masterauth", primarys), own_password=own, password=primarys
+    )
+    url = f"{three.url(password=primarys)}?master_name={Sentinels.NAME}"
+    refused(worker(url), "sentinel://:**@127.0.0.1", "uthentication")
+
+    process = worker(f"{url}&sentinel_password={quote(own, safe='')}")
+
+    until(lambda: "is ready" in process.output(), "the worker is ready")
+    for secret in (own, quote(own, safe="")):
+        assert secret not in process.output()

@@ -47,6 +47,8 @@ pub struct ServerReport {
 
 /// Asks the server what it is.
 pub async fn inspect(connection: &Connection) -> Result<ServerReport, ServerError> {
+    // A server that loads its data answers INFO, and serves nothing yet.
+    connection.query::<String>("ping", &redis::cmd("PING")).await?;
     let info: String = connection.query("INFO", &redis::cmd("INFO")).await?;
     let fields: HashMap<&str, &str> =
         info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
