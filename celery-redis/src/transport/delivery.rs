@@ -132,14 +132,12 @@ impl Delivery {
     /// Puts the message away until `due`; any worker brings it back then. Model step: `defer`.
     pub async fn defer(self, due: DateTime<Utc>) -> Result<Settled, TransportError> {
         let keys = self.broker.keys();
-        let micros = due.timestamp_micros();
-        let due = format!("{}.{:06}", micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
         let mut value = format!("{}:{}", self.list.len(), self.list).into_bytes();
         value.extend_from_slice(&self.message);
         let mut script = scripts::DEFER.prepare_invoke();
         self.name_keys(&mut script);
         script.key(keys.scheduled()).key(keys.scheduled_messages());
-        script.arg(&self.tag).arg(due).arg(value);
+        script.arg(&self.tag).arg(epoch_seconds(due)).arg(value);
         let settled = self.persist("defer a message", &script).await;
         self.broker.deferred.notify_one();
         settled
@@ -165,7 +163,7 @@ impl Delivery {
             .key(keys.dead_records())
             .key(keys.dead_messages())
             .arg(&self.tag)
-            .arg(now.timestamp())
+            .arg(epoch_seconds(now))
             .arg(letter.encode())
             .arg(self.message.as_ref())
             .arg(self.broker.options().dead_letters_kept);
@@ -205,6 +203,12 @@ impl Delivery {
             }
         }
     }
+}
+
+/// Epoch seconds to the microsecond, as a score.
+pub(super) fn epoch_seconds(at: DateTime<Utc>) -> String {
+    let micros = at.timestamp_micros();
+    format!("{}.{:06}", micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000))
 }
 
 impl Drop for Delivery {

@@ -7,6 +7,7 @@ use chrono::Utc;
 use super::broker::Broker;
 use super::connection::{Connection, TransportError};
 use super::dead_letters::{DeadLetter, Reason};
+use super::delivery::epoch_seconds;
 use super::keys::{Keys, PRIORITY_STEPS};
 use super::lease::Process;
 use super::scripts;
@@ -96,7 +97,7 @@ impl Broker {
         let mut held = read(self.connection(), self.keys(), &tags).await?;
         // The last one pushed is served first: the oldest claim.
         held.sort_by_key(|delivery| std::cmp::Reverse(sequence(&delivery.tag)));
-        let now = Utc::now().timestamp();
+        let now = Utc::now();
         let mut returned = 0;
         let mut batches = held.chunks(BATCH).collect::<Vec<_>>();
         if batches.is_empty() {
@@ -116,10 +117,10 @@ impl Broker {
                 .key(keys.dead_messages())
                 .arg(&process.id)
                 .arg(if cause == Cause::Died { "dead" } else { "leaving" })
-                .arg(now)
+                .arg(epoch_seconds(now))
                 .arg(self.options().dead_letters_kept);
             for delivery in batch {
-                let (message, letter) = self.returned(delivery, cause, now);
+                let (message, letter) = self.returned(delivery, cause, now.timestamp());
                 script.arg(&delivery.tag).arg(&delivery.list).arg(message).arg(letter);
             }
             let (count, dropped): (i64, usize) =

@@ -71,6 +71,42 @@ async fn nothing_is_taken_from_the_living() {
 }
 
 #[tokio::test]
+async fn a_process_that_renewed_after_a_reaper_looked_keeps_what_it_holds() {
+    let redis = TestRedis::start();
+    let living = redis.process().await;
+    redis.push("celery", &message("a"));
+    let lent = living.claim_one().await;
+    let tags: Vec<String> = redis.query("HKEYS", redis.keys.unacked());
+
+    // The reaper's step, begun when the lease had run out.
+    let client = redis::Client::open(redis.server.url()).unwrap();
+    let script = include_str!("../../src/transport/scripts/reclaim.lua");
+    let reply: (i64, i64) = redis::Script::new(script)
+        .key(redis.keys.processes())
+        .key(redis.keys.alive(&living.id))
+        .key(redis.keys.held(&living.id))
+        .key(redis.keys.unacked())
+        .key(redis.keys.unacked_index())
+        .key(redis.keys.dead())
+        .key(redis.keys.dead_records())
+        .key(redis.keys.dead_messages())
+        .arg(&living.id)
+        .arg("dead")
+        .arg("1800000000.000000")
+        .arg(100)
+        .arg(&tags[0])
+        .arg("celery")
+        .arg(message("a"))
+        .arg("")
+        .invoke(&mut client.get_connection().unwrap())
+        .unwrap();
+
+    assert_eq!(reply, (-1, 0));
+    assert_eq!(living.broker.renew().await.unwrap(), Renewal::Renewed);
+    assert_eq!(lent.ack().await.unwrap(), Settled::Done);
+}
+
+#[tokio::test]
 async fn whoever_lost_its_lease_settles_nothing_of_another_s() {
     let redis = TestRedis::start();
     let paused = redis.process().await;

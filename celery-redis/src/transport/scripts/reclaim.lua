@@ -23,7 +23,7 @@ for at = 5, #ARGV, 4 do
       if type(pushed) == 'table' and pushed.err then
         -- The queue's key holds something else. A script is not rolled back, so nothing may fail.
         record = cjson.encode({
-          reason = 'unroutable', detail = pushed.err, list = list, queue = list, deliveries = 0, time = tonumber(ARGV[3])
+          reason = 'unroutable', detail = pushed.err, list = list, queue = list, deliveries = 0, time = math.floor(tonumber(ARGV[3]))
         })
       end
     end
