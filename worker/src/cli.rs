@@ -103,7 +103,8 @@ fn start<E: std::error::Error>(
 fn check(options: &Options) -> Result<(), String> {
     let env = Env::load(options.settings.as_deref()).map_err(|error| chain(&error))?;
     let broker = settings::Broker::from_env(&env).map_err(|error| chain(&error))?;
-    let connection = worker::connect(&broker, &broker.url).map_err(|error| chain(&error))?;
+    let connection =
+        worker::connection_settings(&broker, &broker.url).map_err(|error| chain(&error))?;
     let node = node_name(&options.hostname);
     let keys = Keys::new(&broker.global_keyprefix);
     let runtime =

@@ -19,4 +19,4 @@ mod worker;
 
 pub use config::WorkerConfig;
 pub use shutdown::{Shutdown, Stage};
-pub use worker::{Worker, WorkerError};
+pub use worker::{Worker, WorkerError, connection_settings};

@@ -54,9 +54,9 @@ pub enum WorkerError {
 impl Worker {
     /// A worker for the tasks of `registry`.
     pub fn new(config: WorkerConfig, registry: Registry) -> Result<Self, WorkerError> {
-        let broker = connect(&config.broker, &config.broker.url)?;
+        let broker = connection_settings(&config.broker, &config.broker.url)?;
         let backend = match &config.broker.result_backend {
-            Some(url) => Some(connect(&config.broker, url)?),
+            Some(url) => Some(connection_settings(&config.broker, url)?),
             None => None,
         };
         let connection = Arc::new(Connection::new(broker.clone()));
@@ -155,29 +155,29 @@ impl Worker {
         publisher: &Publisher,
         revoked: &RevokedTasks,
     ) -> Result<Mailbox, WorkerError> {
-        for connection in [&self.connection, &self.backend] {
-            let report = server::inspect(connection).await?;
-            log::info!("connected to {} (Redis {})", connection.settings(), report.version);
-            for warning in connection.settings().warnings() {
-                log::warn!("{}: {warning}", connection.settings());
-            }
-            for warning in &report.warnings {
-                log::warn!("{}: {warning}", connection.settings());
-            }
-            if Arc::ptr_eq(&self.connection, &self.backend) {
-                break;
-            }
+        let mut reports = vec![(&self.connection, server::inspect(&self.connection).await?)];
+        if !Arc::ptr_eq(&self.connection, &self.backend) {
+            reports.push((&self.backend, server::inspect(&self.backend).await?));
         }
         broker.register().await?;
         for queue in &self.config.queues {
             publisher.bind(queue).await?;
         }
-        Ok(control::open(broker, revoked).await?)
+        let mailbox = control::open(broker, revoked).await?;
+        // Only now: a server that can be read, but not written, was none to say "connected" of.
+        for (connection, report) in reports {
+            let server = connection.settings();
+            log::info!("connected to {server} (Redis {})", report.version);
+            for warning in server.warnings().iter().chain(&report.warnings) {
+                log::warn!("{server}: {warning}");
+            }
+        }
+        Ok(mailbox)
     }
 }
 
 /// How to connect to `url`, the broker's or the result backend's.
-pub(crate) fn connect(
+pub fn connection_settings(
     broker: &settings::Broker,
     url: &SecretString,
 ) -> Result<ConnectionSettings, UrlError> {

@@ -8,20 +8,18 @@ mod tasks;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use celery_redis::transport::connection::Connection;
 use secrecy::ExposeSecret;
 
 fn main() -> ExitCode {
     worker::cli::main(|env, _, registry| -> Result<(), tasks::SetupError> {
         let broker = settings::Broker::from_env(env)?;
-        let client = redis::Client::open(broker.url.expose_secret())?;
-        let ledger = match env.secret("CHAOS_LEDGER_URL")? {
-            Some(url) => {
-                redis::Client::open(url.expose_secret()).map_err(tasks::SetupError::Ledger)?
-            }
-            None => client.clone(),
-        };
+        let connection = Connection::new(worker::connection_settings(&broker, &broker.url)?);
+        let ledger = env.secret("CHAOS_LEDGER_URL")?.unwrap_or_else(|| broker.url.clone());
+        // Only bench.record needs it, and says so where the URL is of a kind that it cannot use.
+        let ledger = redis::Client::open(ledger.expose_secret()).ok();
         registry
-            .state(Arc::new(client))
+            .state(Arc::new(connection))
             .state(Arc::new(tasks::Ledger::new(ledger)))
             .register::<tasks::noop>()
             .register::<tasks::add>()

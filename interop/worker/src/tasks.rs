@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use celery::task::TaskResult;
+use celery_redis::transport::connection::{Connection, TransportError, UrlError};
 use celery_task::{Exception, Retry, TaskContext};
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
@@ -13,20 +14,18 @@ use tokio::sync::OnceCell;
 pub(crate) enum SetupError {
     #[error(transparent)]
     Settings(#[from] settings::ConfigError),
-    #[error("CELERY_BROKER_URL names no Redis")]
-    Redis(#[from] redis::RedisError),
-    #[error("CHAOS_LEDGER_URL names no Redis")]
-    Ledger(#[source] redis::RedisError),
+    #[error(transparent)]
+    Redis(#[from] UrlError),
 }
 
 /// Where `bench.record` writes what it did: a Redis that no test disturbs, else the broker's.
 pub(crate) struct Ledger {
-    client: redis::Client,
+    client: Option<redis::Client>,
     connection: OnceCell<MultiplexedConnection>,
 }
 
 impl Ledger {
-    pub(crate) fn new(client: redis::Client) -> Self {
+    pub(crate) fn new(client: Option<redis::Client>) -> Self {
         Self { client, connection: OnceCell::new() }
     }
 
@@ -34,7 +33,11 @@ impl Ledger {
         // A process that is stopped and continued has waited long, but not in vain.
         let patient =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connect = || self.client.get_multiplexed_async_connection_with_config(&patient);
+        let client = self.client.as_ref().ok_or((
+            redis::ErrorKind::InvalidClientConfig,
+            "CHAOS_LEDGER_URL must be of the form redis://host:port/database",
+        ))?;
+        let connect = || client.get_multiplexed_async_connection_with_config(&patient);
         let mut connection = self.connection.get_or_try_init(connect).await?.clone();
         redis::cmd("XADD")
             .arg("ledger")
@@ -85,12 +88,11 @@ pub(crate) fn block(seconds: f64) -> TaskResult<f64> {
 #[celery::task(name = "bench.incr")]
 pub(crate) async fn incr(key: String) -> TaskResult<i64> {
     let context = TaskContext::current();
-    let failed = |error: redis::RedisError| {
+    let failed = |error: TransportError| {
         context.fail(Exception::builtin("ConnectionError", error.to_string()))
     };
-    let client = context.state::<redis::Client>();
-    let mut connection = client.get_multiplexed_async_connection().await.map_err(failed)?;
-    redis::cmd("INCR").arg(key).query_async(&mut connection).await.map_err(failed)
+    let connection = context.state::<Connection>();
+    connection.query("count a run", redis::cmd("INCR").arg(key)).await.map_err(failed)
 }
 
 /// Raises `ValueError(message)`.
