@@ -17,7 +17,6 @@ pub(crate) fn steps(steps: &mut Steps<'_>, number: usize) {
                 identity: state.fresh_identity(),
                 is_registered: false,
                 has_unknown_claim: false,
-                has_suspects: false,
                 leaves_with: None,
             });
             Ok(())
@@ -112,7 +111,7 @@ fn claim(steps: &mut Steps<'_>, number: usize, life: Life, process: &Process) {
                 // Where it took nothing, a lost reply changes nothing.
                 None if fate == Fate::ReplyLost && state.redis == before => {}
                 None => {
-                    let failed = Life { has_unknown_claim: true, has_suspects: true, ..life };
+                    let failed = Life { has_unknown_claim: true, ..life };
                     state.processes[number].life = Some(failed);
                 }
             }
@@ -193,7 +192,7 @@ fn renew(steps: &mut Steps<'_>, number: usize, life: Life) {
                     let lost = Life { identity, is_registered: false, ..life };
                     state.processes[number].life = Some(lost);
                 }
-                Some(_) if life.has_suspects && looks_again => {
+                Some(_) if looks_again => {
                     requeue_unknown(state, number, life, mutation)?;
                 }
                 _ => {}

@@ -50,8 +50,6 @@ pub struct Life {
     pub is_registered: bool,
     /// A claim failed: what it took, if anything, has to go back before the next one.
     pub has_unknown_claim: bool,
-    /// A claim has failed some time ago, and may still be executed.
-    pub has_suspects: bool,
     /// Leaving: tags that it still has to put back.
     pub leaves_with: Option<u8>,
 }
