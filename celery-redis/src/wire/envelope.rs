@@ -168,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn of_a_key_that_is_there_twice_the_last_value_counts_as_in_python() {
+        let twice = br#"{"headers": {"x-delivery-count": 5, "x-delivery-count": 1}}"#;
+        assert_eq!(delivery_count(twice), 1);
+        let marked = mark_redelivered(twice, Redelivery::Reclaimed { deliveries: 2 });
+        assert_eq!(delivery_count(&marked), 2);
+        let read: serde_json::Value = serde_json::from_slice(&marked).unwrap();
+        assert_eq!(read["headers"]["x-delivery-count"], 2);
+    }
+
+    #[test]
     fn an_unacked_record_gives_the_envelope_back() {
         let ours = [b"[", &b"\xffnot json"[..], unacked_suffix("q").as_bytes()].concat();
         assert_eq!(envelope_of_unacked(&ours, "q").as_deref(), Some(&b"\xffnot json"[..]));

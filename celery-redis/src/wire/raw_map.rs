@@ -14,9 +14,10 @@ use super::python_json;
 pub struct RawMap(Vec<(String, Box<RawValue>)>);
 
 impl RawMap {
-    /// The value's JSON text, if the key is present.
+    /// The value's JSON text, if the key is present; the last one where it is there twice, as
+    /// Python reads it.
     pub fn get(&self, key: &str) -> Option<&RawValue> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| &**value)
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| &**value)
     }
 
     /// The value read as `T`; `None` where it is absent or of another type.
@@ -27,7 +28,7 @@ impl RawMap {
     /// Replaces a value where it stands, or appends it.
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> serde_json::Result<()> {
         let raw = RawValue::from_string(python_json::to_string(value)?)?;
-        match self.0.iter_mut().find(|(name, _)| name == key) {
+        match self.0.iter_mut().rev().find(|(name, _)| name == key) {
             Some((_, present)) => *present = raw,
             None => self.0.push((key.to_owned(), raw)),
         }
