@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from chaos.events import begun, ended
-from messages import unacked, waiting
+from messages import envelope, push, unacked, waiting
+from programs import Programs
+from servers import RedisServer
 from waiting import until
 
 PRIORITIES = [0, 3, 6, 9]
@@ -203,3 +205,50 @@ def test_messages_come_back_in_the_order_of_their_claims(app, programs, redis):
 
     until(lambda: waiting(redis) == 350, "all are back")
     assert [message["headers"]["id"] for message in in_order(redis, 0)] == ids
+
+
+@pytest.fixture
+def own_redis(folder, request):
+    """A Redis that the test may stop."""
+    path = folder / f"redis_{request.node.name}"
+    path.mkdir()
+    server = RedisServer(path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def on_own_redis(own_redis, folder, request):
+    path = folder / request.node.name
+    path.mkdir()
+    programs = Programs(path, own_redis.url())
+    yield programs
+    programs.end()
+
+
+def test_an_outage_longer_than_the_lease_kills_nobody(own_redis, on_own_redis):
+    """Every lease has run out when Redis is back; who starts just then must not reap."""
+    lease = {"WORKER_LEASE_SECONDS": "1"}
+    redis = own_redis.client()
+    on_own_redis.interop_worker("-c", "10", **lease)
+    for _ in range(10):
+        push(redis, envelope("bench.sleep", 300))
+    until(lambda: unacked(redis) == 10, "all run")
+    tags = set(redis.hkeys("unacked"))
+
+    for outage in range(1, 6):
+        own_redis.stop()
+        down = time.monotonic()
+        until(lambda since=down: time.monotonic() > since + 1.5, "the lease has run out")
+        own_redis.start_again()
+        on_own_redis.interop_worker("-Q", "other", **lease)
+
+        redis = own_redis.client()
+        until(
+            lambda known=outage + 1, redis=redis: (
+                len(redis.keys("_celery_redis.alive.*")) == known
+                or set(redis.hkeys("unacked")) != tags
+            ),
+            "all have renewed their leases",
+        )
+        assert set(redis.hkeys("unacked")) == tags
