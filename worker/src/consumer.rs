@@ -1,17 +1,19 @@
 //! The line that every message goes along: fetch, decode, admit, execute, settle.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use celery_redis::transport::broker::{Broker, Claim};
 use celery_redis::transport::connection::{Backoff, TransportError};
+use celery_redis::transport::dead_letters::Reason;
 use celery_redis::transport::delivery::{Delivery, Settled};
 use celery_redis::transport::publisher::Publisher;
 use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::wire::result::Outcome;
 use celery_redis::wire::signature::Producer;
 use celery_task::{AckPolicy, Registry, TaskApp};
-use chrono::Utc;
+use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -80,7 +82,14 @@ impl Consumer {
     /// One delivery from here to its settlement, in one slot.
     async fn take(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
         let tag = format!("{delivery:?}");
-        match self.handle(delivery, slot).await {
+        let spare = delivery.spare();
+        let handled = AssertUnwindSafe(self.handle(delivery, slot)).catch_unwind().await;
+        let settled = match handled {
+            Ok(settled) => settled,
+            // A mistake of ours. Put back, the message would meet it again, and again.
+            Err(_) => spare.bury(Reason::Poison, "the worker panicked over it".to_owned()).await,
+        };
+        match settled {
             Ok(Settled::Done) => {}
             Ok(Settled::LeaseLost) => {
                 log::warn!(
@@ -101,7 +110,7 @@ impl Consumer {
             Err(rejection) => return self.reject(delivery, rejection).await,
         };
         let revoked = self.revoked.contains(&request.message.id);
-        match admit(&request.message, revoked, Utc::now()) {
+        match admit(&request.message, revoked, self.broker.now()) {
             Admission::Run => self.run(delivery, request, slot).await,
             Admission::Defer { until } => delivery.defer(until).await,
             Admission::Expired => {
@@ -139,11 +148,10 @@ impl Consumer {
         match self.execute(&mut request).await {
             Execution::Ended(ended) => {
                 let settled = self.settle(lent, &request, ended).await;
-                log::info!(
-                    "{} settled after {:.3} s",
-                    request.label(),
-                    begun.elapsed().as_secs_f64()
-                );
+                if let Ok(Settled::Done) = settled {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    log::info!("{} settled after {seconds:.3} s", request.label());
+                }
                 settled
             }
             Execution::TimedOut { exception, rest } => {

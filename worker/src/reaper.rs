@@ -4,11 +4,17 @@ use celery_redis::transport::broker::Broker;
 use celery_redis::transport::connection::Backoff;
 
 /// Looks for dead processes five times within a lease. Never ends.
+///
+/// Not before Redis has served us for one lease: after an outage every lease may have run out, and
+/// the living need a moment to say that they live.
 pub(crate) async fn reap(broker: &Broker) {
-    let period = broker.options().lease / 5;
+    let lease = broker.options().lease;
     let mut backoff = Backoff::default();
     loop {
-        tokio::time::sleep(period).await;
+        tokio::time::sleep(lease / 5).await;
+        if broker.connection().serving_for().is_none_or(|served| served < lease) {
+            continue;
+        }
         match broker.reclaim_dead().await {
             Ok(_) => backoff.reset(),
             Err(error) => {

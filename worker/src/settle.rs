@@ -10,7 +10,7 @@ use celery_redis::wire::result::{Outcome, State, TaskMeta};
 use celery_redis::wire::signature::Encoded;
 use celery_redis::wire::{python_json, retry};
 use celery_task::{Ended, Progress, Retry};
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use serde_json::value::RawValue;
 
 use crate::consumer::Consumer;
@@ -102,7 +102,15 @@ impl Consumer {
             return self.settle_failure(lent, request, &retry.error, None).await;
         }
         let now = Utc::now();
-        let eta = (!retry.countdown.is_zero()).then(|| now + retry.countdown);
+        let Some(later) =
+            TimeDelta::from_std(retry.countdown).ok().and_then(|wait| now.checked_add_signed(wait))
+        else {
+            let message =
+                format!("a retry in {} s is beyond all dates", retry.countdown.as_secs_f64());
+            let exception = Exception::builtin("OverflowError", message);
+            return self.settle_failure(lent, request, &exception, None).await;
+        };
+        let eta = (!retry.countdown.is_zero()).then_some(later);
         let again = match retry::retried(&request.envelope, eta, now, &self.producer.origin) {
             Ok(bytes) => Encoded {
                 id: request.message.id.clone(),

@@ -1,7 +1,7 @@
 //! Fetching: from a queue's lists into this process's hands, in one step.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub struct Broker {
     arrivals: Arrivals,
     pub(super) settlements: Settlements,
     pub(super) deferred: tokio::sync::Notify,
+    /// Microseconds that Redis's clock is ahead of ours.
+    pub(super) clock_ahead: AtomicI64,
 }
 
 /// One list of a queue.
@@ -98,6 +100,7 @@ impl Broker {
             live: Mutex::default(),
             arrivals,
             deferred: tokio::sync::Notify::new(),
+            clock_ahead: AtomicI64::new(0),
         })
     }
 

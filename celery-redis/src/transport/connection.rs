@@ -200,11 +200,6 @@ impl Connection {
         self.health.serving_for()
     }
 
-    /// Whether there was an outage that we saw.
-    pub fn was_interrupted(&self) -> bool {
-        self.health.was_interrupted()
-    }
-
     /// Runs one command.
     pub async fn query<T: FromRedisValue>(
         &self,

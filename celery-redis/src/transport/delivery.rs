@@ -68,6 +68,19 @@ impl Delivery {
         Self { broker, process, tag, list, queue, message }
     }
 
+    /// A second handle on the same delivery, for when the first is lost in a panic. Whichever ends
+    /// it first has ended it; it has to outlive the other.
+    pub fn spare(&self) -> Self {
+        Self {
+            broker: Arc::clone(&self.broker),
+            process: Arc::clone(&self.process),
+            tag: self.tag.clone(),
+            list: self.list.clone(),
+            queue: self.queue.clone(),
+            message: self.message.clone(),
+        }
+    }
+
     /// The message's bytes; a clone shares them.
     pub fn message(&self) -> &Bytes {
         &self.message

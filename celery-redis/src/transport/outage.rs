@@ -24,7 +24,6 @@ pub(super) struct Health {
 
 #[derive(Debug, Default)]
 struct Seen {
-    interrupted: bool,
     serving_since: Option<Instant>,
     outage: Option<Outage>,
 }
@@ -53,11 +52,6 @@ impl Health {
         self.seen().serving_since.map(|since| since.elapsed())
     }
 
-    /// Whether there was an outage.
-    pub(super) fn was_interrupted(&self) -> bool {
-        self.seen().interrupted
-    }
-
     /// `action` failed for a reason that [`is_outage`].
     pub(super) fn failed(&self, action: &'static str, error: &RedisError) {
         if !is_outage(error) {
@@ -66,7 +60,6 @@ impl Health {
         let (now, server) = (Instant::now(), &self.server);
         let mut seen = self.seen();
         self.awaiting.store(true, Ordering::Release);
-        seen.interrupted = true;
         seen.serving_since = None;
         let changes_refused = refuses_changes(error);
         let reason = Some(error.kind()).filter(|kind| matches!(kind, ErrorKind::Server(_)));

@@ -37,15 +37,10 @@ enum Cause {
 impl Broker {
     /// Puts back what dead processes held; the number of deliveries. Model step: `reap`.
     ///
-    /// One worker of a fleet does it at a time. Right after an outage nobody does: every lease
-    /// may have run out while Redis could not renew it, and the living need a moment to say so.
+    /// One worker of a fleet does it at a time. To be called only after Redis has served this
+    /// process for one lease: after an outage every lease may have run out, and the living need a
+    /// moment to say so.
     pub async fn reclaim_dead(&self) -> Result<usize, TransportError> {
-        let serving = self.connection().serving_for();
-        if self.connection().was_interrupted()
-            && serving.is_none_or(|time| time < self.options().lease)
-        {
-            return Ok(0);
-        }
         if !self.is_reaper().await? {
             return Ok(0);
         }

@@ -1,6 +1,9 @@
 //! Messages that wait in Redis for their instant.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::broker::Broker;
 use super::connection::TransportError;
@@ -21,9 +24,24 @@ impl Broker {
             .key(keys.dead_records())
             .key(keys.dead_messages())
             .arg(BATCH);
-        let (_, wait): (usize, i64) =
+        let (_, wait, now): (usize, i64, f64) =
             self.connection().script("promote due messages", &script).await?;
+        self.set_clock(now);
         Ok(u64::try_from(wait).ok().map(Duration::from_millis))
+    }
+
+    /// The time on Redis's clock, as far as the last promotion told it.
+    ///
+    /// Whether a message is due is decided on this clock alone: one that Redis promotes and a slower
+    /// clock here defers again would go to and fro without rest.
+    pub fn now(&self) -> DateTime<Utc> {
+        Utc::now() + TimeDelta::microseconds(self.clock_ahead.load(Ordering::Relaxed))
+    }
+
+    fn set_clock(&self, redis: f64) {
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+        let ahead = (redis * 1e6 - Utc::now().timestamp_micros() as f64) as i64;
+        self.clock_ahead.store(ahead, Ordering::Relaxed);
     }
 
     /// Ends when this process has put a message away that may be due before all others.

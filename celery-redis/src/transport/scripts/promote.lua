@@ -2,7 +2,7 @@
 --
 -- KEYS: scheduled, scheduled_messages, dead, dead_records, dead_messages
 -- ARGV: limit
--- Returns {number promoted, milliseconds until the next is due or -1}.
+-- Returns {number promoted, milliseconds until the next is due or -1, the time here in seconds}.
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
@@ -27,6 +27,6 @@ for at = #due, 1, -1 do
 end
 local next_due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if #next_due == 0 then
-  return {#due, -1}
+  return {#due, -1, now}
 end
-return {#due, math.max(0, math.ceil((tonumber(next_due[2]) - tonumber(now)) * 1000))}
+return {#due, math.max(0, math.ceil((tonumber(next_due[2]) - tonumber(now)) * 1000)), now}
