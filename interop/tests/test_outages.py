@@ -31,7 +31,7 @@ from waiting import until
 SOON = 5.0
 LEASE = {"WORKER_LEASE_SECONDS": "2"}
 # Commands that a worker sends when it starts, and on a new connection.
-AT_START = ("CLIENT", "INFO", "SCRIPT", "SUBSCRIBE", "ZRANGEBYSCORE", "register", "SADD")
+AT_START = ("CLIENT", "INFO", "PING", "SCRIPT", "SUBSCRIBE", "ZRANGEBYSCORE", "register", "SADD")
 PLACES = (Cut.BEFORE, Cut.WITHIN, Cut.AFTER, Cut.REPLY)
 RECEIVED = re.compile(r"\[([0-9a-f-]{36})\] received")
 
@@ -426,7 +426,8 @@ def test_a_redis_that_keeps_messages_is_not_warned_of(server, programs):
 
 
 def test_a_redis_cluster_is_refused_at_the_start(start_redis, programs):
-    server = start_redis("--cluster-enabled", "yes")
+    # By default 10,000 above the port, which may be more than there are.
+    server = start_redis("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     worker = programs.interop_worker(CELERY_BROKER_URL=server.url())
 
     assert worker.wait() == 1
