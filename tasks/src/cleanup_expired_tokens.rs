@@ -5,7 +5,7 @@ mod pace;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use celery::prelude::*;
+use celery::task::TaskResult;
 use celery_task::TaskContext;
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -1,6 +1,6 @@
 //! Deletes key pairs that have had their time.
 
-use celery::prelude::*;
+use celery::task::TaskResult;
 use celery_task::TaskContext;
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 mod reasons;
 
-use celery::prelude::*;
+use celery::task::TaskResult;
 use celery_task::TaskContext;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;

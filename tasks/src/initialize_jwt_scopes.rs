@@ -1,6 +1,6 @@
 //! Makes the scopes that every site has.
 
-use celery::prelude::*;
+use celery::task::TaskResult;
 use celery_task::TaskContext;
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -4,7 +4,7 @@ mod plan;
 mod report;
 mod turn;
 
-use celery::prelude::*;
+use celery::task::TaskResult;
 use celery_task::TaskContext;
 use chrono::{DateTime, Utc};
 
