@@ -126,6 +126,22 @@ def programs(request: pytest.FixtureRequest, broker_url: str) -> Iterator[Progra
     yield from programs_on(request, broker_url)
 
 
+@pytest.fixture
+def own_redis(folder: Path, request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A Redis that the test may stop."""
+    path = folder / f"redis_{request.node.name}"
+    path.mkdir()
+    server = RedisServer(path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def on_own_redis(own_redis: RedisServer, request: pytest.FixtureRequest) -> Iterator[Programs]:
+    """Our programs on it."""
+    yield from programs_on(request, own_redis.url())
+
+
 @pytest.fixture(scope="session")
 def migrated_sqlite(folder: Path) -> Path:
     """A SQLite file that Django's migrations have filled, then ours."""

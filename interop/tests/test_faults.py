@@ -4,10 +4,8 @@ import signal
 
 import pytest
 
-from conftest import PROGRAMS, celery_app
+from conftest import celery_app
 from messages import unacked, waiting
-from programs import Programs
-from servers import RedisServer
 from waiting import until
 
 
@@ -77,27 +75,6 @@ def test_a_cold_shutdown_puts_the_running_task_back(app, programs, redis, signal
     worker.wait()
     assert waiting(redis) == 1
     assert unacked(redis) == 0
-
-
-@pytest.fixture
-def own_redis(folder, request):
-    """A Redis that the test may stop."""
-    path = folder / f"redis_{request.node.name}"
-    path.mkdir()
-    server = RedisServer(path)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def on_own_redis(own_redis, folder, request):
-    """Our programs on it."""
-    path = folder / request.node.name
-    path.mkdir()
-    programs = Programs(path, own_redis.url())
-    request.node.stash[PROGRAMS] = programs
-    yield programs
-    programs.end()
 
 
 def call(server, name, *args):

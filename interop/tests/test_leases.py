@@ -10,8 +10,6 @@ import pytest
 
 from chaos.events import begun, ended
 from messages import envelope, push, unacked, waiting
-from programs import Programs
-from servers import RedisServer
 from waiting import until
 
 PRIORITIES = [0, 3, 6, 9]
@@ -205,25 +203,6 @@ def test_messages_come_back_in_the_order_of_their_claims(app, programs, redis):
 
     until(lambda: waiting(redis) == 350, "all are back")
     assert [message["headers"]["id"] for message in in_order(redis, 0)] == ids
-
-
-@pytest.fixture
-def own_redis(folder, request):
-    """A Redis that the test may stop."""
-    path = folder / f"redis_{request.node.name}"
-    path.mkdir()
-    server = RedisServer(path)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def on_own_redis(own_redis, folder, request):
-    path = folder / request.node.name
-    path.mkdir()
-    programs = Programs(path, own_redis.url())
-    yield programs
-    programs.end()
 
 
 def test_an_outage_longer_than_the_lease_kills_nobody(own_redis, on_own_redis):
