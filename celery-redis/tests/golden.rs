@@ -8,6 +8,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use celery_redis::Signature;
+use celery_redis::wire::call_record::CallRecord;
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::message::Message;
 use celery_redis::wire::result::{Outcome, State, TaskMeta};
@@ -209,6 +210,9 @@ fn a_result_is_the_bytes_that_python_stores() {
         "retry",
         "started",
         "custom-progress",
+        "success-extended",
+        "success-extended-stamped",
+        "failure-extended",
     ] {
         let captured = capture(&format!("result-meta-{name}"));
         let meta = &captured["meta"];
@@ -228,10 +232,30 @@ fn a_result_is_the_bytes_that_python_stores() {
         let done =
             meta["date_done"].as_str().map_or_else(Utc::now, |at| isoformat::parse(at).unwrap());
 
-        let record = TaskMeta::new(text(&meta["task_id"]), &outcome, &children, done).encode();
+        let call = extended_call(meta);
+        let mut record = TaskMeta::new(text(&meta["task_id"]), &outcome, &children, done);
+        record.call = call.as_ref();
 
-        assert_eq!(record, text(&captured["raw"]), "{name}");
+        assert_eq!(record.encode(), text(&captured["raw"]), "{name}");
     }
+}
+
+/// The call that an extended record names, read from a message of it; a stamp that is no stamped
+/// header is not shown.
+fn extended_call(meta: &Value) -> Option<CallRecord> {
+    let name = meta.get("name")?;
+    let body = STANDARD.encode(json!([meta["args"], meta["kwargs"], null]).to_string());
+    let envelope = json!({
+        "body": body,
+        "headers": {
+            "id": meta["task_id"], "task": name, "retries": meta["retries"],
+            "stamped_headers": meta.get("stamped_headers"),
+            "stamps": {"tenant": meta.get("tenant"), "other": 1},
+        },
+        "properties": {"body_encoding": "base64"},
+    });
+    let message = Message::decode(envelope.to_string().as_bytes()).unwrap();
+    Some(CallRecord::new(&message, text(&meta["worker"]), text(&meta["queue"])).unwrap())
 }
 
 #[test]

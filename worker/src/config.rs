@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use celery_redis::transport::result_backend::ResultOptions;
 use celery_task::AckPolicy;
 use settings::{ConfigError, Env};
 
@@ -18,8 +19,10 @@ pub struct WorkerConfig {
     pub concurrency: usize,
     /// When messages are acknowledged whose task does not say.
     pub acks: AckPolicy,
-    /// How long results are kept; zero is for ever.
-    pub result_expires: Duration,
+    /// How results are kept.
+    pub results: ResultOptions,
+    /// What a record says beside the result.
+    pub result_detail: ResultDetail,
     /// Whether a record says that a task has begun.
     pub track_started: bool,
     /// How long this process may be silent before others take its messages.
@@ -30,6 +33,15 @@ pub struct WorkerConfig {
     pub dead_letters_kept: usize,
     /// Time for running tasks at a warm shutdown; `None` for as long as they take.
     pub shutdown_timeout: Option<Duration>,
+}
+
+/// What a stored record says (Celery's `result_extended`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultDetail {
+    /// State, result and time.
+    Plain,
+    /// Also the task's name, arguments and stamps, the worker, the queue and the retries.
+    WithCall,
 }
 
 impl WorkerConfig {
@@ -51,9 +63,14 @@ impl WorkerConfig {
             queues,
             concurrency,
             acks: if late { AckPolicy::Late } else { AckPolicy::Early },
-            result_expires: env
-                .seconds("CELERY_RESULT_EXPIRES", 0.0..=31_536_000.0)?
-                .unwrap_or(ONE_DAY),
+            results: ResultOptions {
+                expires: env.seconds("CELERY_RESULT_EXPIRES", 0.0..=ONE_YEAR)?.unwrap_or(ONE_DAY),
+                failure_expires: env.seconds("CELERY_RESULT_FAILURE_EXPIRES", 0.0..=ONE_YEAR)?,
+            },
+            result_detail: match env.boolean("CELERY_RESULT_EXTENDED")? {
+                Some(true) => ResultDetail::WithCall,
+                _ => ResultDetail::Plain,
+            },
             track_started: env.boolean("CELERY_TASK_TRACK_STARTED")?.unwrap_or(false),
             lease: env
                 .seconds("WORKER_LEASE_SECONDS", 1.0..=3600.0)?
@@ -72,3 +89,5 @@ impl WorkerConfig {
 }
 
 const ONE_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Seconds.
+const ONE_YEAR: f64 = 31_536_000.0;

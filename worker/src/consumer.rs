@@ -105,7 +105,7 @@ impl Consumer {
         delivery: Delivery,
         slot: OwnedSemaphorePermit,
     ) -> Result<Settled, TransportError> {
-        let request = match Request::decode(&delivery, &self.registry) {
+        let request = match Request::decode(&delivery, &self.registry, &self.config) {
             Ok(request) => request,
             Err(rejection) => return self.reject(delivery, rejection).await,
         };

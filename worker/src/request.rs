@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 use celery_redis::transport::delivery::Delivery;
+use celery_redis::wire::call_record::CallRecord;
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::message::{Message, Undecodable};
 use celery_task::{AckPolicy, Call, Registry, TaskDefinition};
+
+use crate::config::{ResultDetail, WorkerConfig};
 
 /// A message that can be executed here.
 pub(crate) struct Request {
@@ -14,6 +17,8 @@ pub(crate) struct Request {
     pub(crate) queue: String,
     /// The bytes that it was read from, for sending it once more.
     pub(crate) envelope: Bytes,
+    /// The call for the result's record, where results are extended.
+    pub(crate) call_record: Option<CallRecord>,
 }
 
 /// A message that cannot.
@@ -27,7 +32,11 @@ pub(crate) enum Rejection {
 
 impl Request {
     /// Reads a delivery and looks its task up.
-    pub(crate) fn decode(delivery: &Delivery, registry: &Registry) -> Result<Self, Rejection> {
+    pub(crate) fn decode(
+        delivery: &Delivery,
+        registry: &Registry,
+        config: &WorkerConfig,
+    ) -> Result<Self, Rejection> {
         let message = Message::decode(delivery.message())?;
         let Some(task) = registry.get(&message.task).cloned() else {
             log::error!(
@@ -38,11 +47,18 @@ impl Request {
             let exception = Exception::celery("NotRegistered", message.task.as_str());
             return Err(Rejection::Answer { id: message.id, exception });
         };
+        let call_record = match config.result_detail {
+            ResultDetail::Plain => None,
+            ResultDetail::WithCall => {
+                CallRecord::new(&message, &config.node, delivery.queue()).ok()
+            }
+        };
         Ok(Self {
             message,
             task,
             queue: delivery.queue().to_owned(),
             envelope: delivery.message().clone(),
+            call_record,
         })
     }
 

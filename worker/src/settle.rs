@@ -221,6 +221,7 @@ impl Consumer {
         let mut meta = TaskMeta::new(&request.message.id, outcome, children, Utc::now());
         meta.group_id = headers.group.as_deref();
         meta.parent_id = headers.parent_id.as_deref();
+        meta.call = request.call_record.as_ref();
         self.results.encode(&meta)
     }
 }

@@ -84,7 +84,7 @@ impl Worker {
             results: ResultBackend::new(
                 Arc::clone(&self.backend),
                 Arc::ptr_eq(&self.backend, &self.connection),
-                self.config.result_expires,
+                self.config.results.clone(),
             ),
             publisher,
             producer: Producer::current(),

@@ -6,23 +6,32 @@ use std::time::Duration;
 use super::connection::{Backoff, Connection, TransportError};
 use super::delivery::StoredResult;
 use super::{keys, scripts};
-use crate::wire::result::TaskMeta;
+use crate::wire::result::{State, TaskMeta};
 
 /// The result backend of one worker.
 #[derive(Debug, Clone)]
 pub struct ResultBackend {
     connection: Arc<Connection>,
     with_broker: bool,
-    expires: Duration,
+    options: ResultOptions,
+}
+
+/// How results are kept.
+#[derive(Debug, Clone)]
+pub struct ResultOptions {
+    /// How long they live; zero is for ever.
+    pub expires: Duration,
+    /// How long those of failed tasks live, zero for ever; `None` as long as the others.
+    pub failure_expires: Option<Duration>,
 }
 
 impl ResultBackend {
-    /// Results go to `connection` and live for `expires`; zero is for ever.
+    /// Results go to `connection`.
     ///
     /// `with_broker` says that it is the broker's own database: then a result is stored in the
     /// same step as the acknowledgement.
-    pub fn new(connection: Arc<Connection>, with_broker: bool, expires: Duration) -> Self {
-        Self { connection, with_broker, expires }
+    pub fn new(connection: Arc<Connection>, with_broker: bool, options: ResultOptions) -> Self {
+        Self { connection, with_broker, options }
     }
 
     /// Whether a result can be stored in the step that settles the delivery.
@@ -37,9 +46,11 @@ impl ResultBackend {
 
     /// The record as it is stored.
     pub fn encode(&self, meta: &TaskMeta<'_>) -> StoredResult {
+        let ResultOptions { expires, failure_expires } = self.options;
+        let failed = meta.status == State::Failure.as_str();
         StoredResult {
             key: keys::task_meta(meta.task_id),
-            ttl_seconds: self.expires.as_secs(),
+            ttl_seconds: failure_expires.filter(|_| failed).unwrap_or(expires).as_secs(),
             record: meta.encode(),
         }
     }

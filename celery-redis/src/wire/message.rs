@@ -60,6 +60,10 @@ pub struct Headers {
     pub ignore_result: Option<bool>,
     /// Name to show instead of the task's.
     pub shadow: Option<String>,
+    /// Values that the caller stamped the task with, by name.
+    pub stamps: RawMap,
+    /// Which names are stamps.
+    pub stamped_headers: Vec<String>,
     /// Taken back from how many dead processes.
     pub deliveries: u32,
     /// Delivered before.
@@ -268,6 +272,8 @@ fn protocol_2(headers: &RawMap, properties: &RawMap, body: &[u8]) -> Result<Mess
                 "true, false or null",
             )?,
             shadow: headers.read("shadow"),
+            stamps: headers.read("stamps").unwrap_or_default(),
+            stamped_headers: headers.read("stamped_headers").unwrap_or_default(),
             deliveries: headers.read(super::envelope::DELIVERY_COUNT).unwrap_or(0),
             redelivered: headers.read("redelivered").unwrap_or(false),
         },

@@ -1,6 +1,7 @@
 //! Celery's message protocol as values: nothing here knows Redis, sockets or time.
 
 pub mod body;
+pub mod call_record;
 pub mod control;
 pub mod envelope;
 pub mod exception;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::call_record::CallRecord;
 use super::exception::Exception;
 use super::{isoformat, python_json};
 
@@ -118,6 +119,9 @@ pub struct TaskMeta<'a> {
     /// Present for a task that another one sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_id: Option<&'a str>,
+    /// The call itself, where results are extended.
+    #[serde(flatten)]
+    pub call: Option<&'a CallRecord>,
     /// Id of the task.
     pub task_id: &'a str,
 }
@@ -138,6 +142,7 @@ impl<'a> TaskMeta<'a> {
             date_done: outcome.state.is_ready().then(|| isoformat::format(now)),
             group_id: None,
             parent_id: None,
+            call: None,
             task_id,
         }
     }

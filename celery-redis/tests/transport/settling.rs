@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use celery_redis::transport::connection::{Connection, ConnectionSettings};
 use celery_redis::transport::delivery::{Settled, StoredResult};
-use celery_redis::transport::result_backend::ResultBackend;
+use celery_redis::transport::result_backend::{ResultBackend, ResultOptions};
 use celery_redis::wire::signature::Encoded;
 
 use crate::broker::{TestRedis, message};
@@ -52,7 +52,8 @@ async fn a_success_is_never_overwritten() {
     let process = redis.process().await;
     let settings = ConnectionSettings::parse(&redis.server.url()).unwrap();
     let connection = Arc::new(Connection::new(settings));
-    let backend = ResultBackend::new(connection, true, Duration::ZERO);
+    let options = ResultOptions { expires: Duration::ZERO, failure_expires: None };
+    let backend = ResultBackend::new(connection, true, options);
     for (first, second, expected) in
         [(FAILURE, SUCCESS, SUCCESS), (SUCCESS, FAILURE, SUCCESS), (FAILURE, FAILURE, FAILURE)]
     {
