@@ -15,7 +15,7 @@ KEYS = [
     *("celery*", "unacked", "unacked_index", "_kombu.binding*", "_celery_redis.*"),
     "*.reply.celery.pidbox",
 ]
-CHANNELS = ["*.celery.pidbox", "celery-task-meta-*"]
+CHANNELS = ["*.celery.pidbox", "*.celeryev/*", "celery-task-meta-*"]
 
 
 def documented_commands() -> list[str]:

@@ -13,6 +13,7 @@ use settings::{Env, logging};
 use tokio::runtime::Builder;
 
 use crate::config::WorkerConfig;
+use crate::events::TaskEvents;
 use crate::shutdown::{Shutdown, follow_signals};
 use crate::worker::{self, Worker};
 
@@ -41,6 +42,9 @@ pub struct Options {
     /// Node name; %h is the host's name
     #[arg(short = 'n', long, value_name = "NODE", default_value = "celery@%h")]
     hostname: String,
+    /// Tell of each task's life from the start, without waiting to be asked to
+    #[arg(short = 'E', long)]
+    task_events: bool,
     /// Tell by the exit status whether the worker of this node name is alive, and end
     #[arg(long)]
     check: bool,
@@ -79,9 +83,12 @@ fn start<E: std::error::Error>(
 ) -> Result<(), String> {
     let env = Env::load(options.settings.as_deref()).map_err(|error| chain(&error))?;
     let queues = options.queues()?;
-    let config =
+    let mut config =
         WorkerConfig::from_env(&env, node_name(&options.hostname), queues, options.slots())
             .map_err(|error| chain(&error))?;
+    if options.task_events {
+        config.task_events = TaskEvents::Always;
+    }
     let mut registry = Registry::new();
     register(&env, &config, &mut registry).map_err(|error| chain(&error))?;
     let worker = Worker::new(config, registry).map_err(|error| chain(&error))?;

@@ -6,6 +6,8 @@ use celery_redis::transport::result_backend::ResultOptions;
 use celery_task::AckPolicy;
 use settings::{ConfigError, Env};
 
+use crate::events::TaskEvents;
+
 /// The settings of one worker process.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
@@ -31,6 +33,8 @@ pub struct WorkerConfig {
     pub max_deliveries: u32,
     /// Dead letters kept.
     pub dead_letters_kept: usize,
+    /// When it tells of its tasks.
+    pub task_events: TaskEvents,
     /// Time for running tasks at a warm shutdown; `None` for as long as they take.
     pub shutdown_timeout: Option<Duration>,
 }
@@ -83,6 +87,10 @@ impl WorkerConfig {
                 10_000,
             )?)
             .unwrap_or(10_000),
+            task_events: match env.boolean("CELERY_WORKER_SEND_TASK_EVENTS")? {
+                Some(true) => TaskEvents::Always,
+                _ => TaskEvents::OnRequest,
+            },
             shutdown_timeout: env.seconds("WORKER_SHUTDOWN_SECONDS", 0.0..=86_400.0)?,
         })
     }

@@ -2,7 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
 
 use celery_redis::transport::broker::{Broker, Claim};
 use celery_redis::transport::connection::{Backoff, TransportError};
@@ -18,11 +17,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::admit::{Admission, admit};
+use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::control::RevokedTasks;
+use crate::events::Events;
 use crate::execute::Execution;
 use crate::request::Request;
 use crate::shutdown::{Shutdown, Stage};
+use crate::state::WorkerState;
 
 /// Everything that a message meets on its way.
 pub(crate) struct Consumer {
@@ -35,6 +37,9 @@ pub(crate) struct Consumer {
     pub(crate) app: TaskApp,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) revoked: RevokedTasks,
+    pub(crate) state: Arc<WorkerState>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) events: Arc<Events>,
 }
 
 impl Consumer {
@@ -105,14 +110,18 @@ impl Consumer {
         delivery: Delivery,
         slot: OwnedSemaphorePermit,
     ) -> Result<Settled, TransportError> {
-        let request = match Request::decode(&delivery, &self.registry, &self.config) {
+        let decoded = Request::decode(&delivery, &self.registry, &self.config, &self.state);
+        let request = match decoded {
             Ok(request) => request,
             Err(rejection) => return self.reject(delivery, rejection).await,
         };
         let revoked = self.revoked.contains(&request.message.id);
         match admit(&request.message, revoked, self.broker.now()) {
             Admission::Run => self.run(delivery, request, slot).await,
-            Admission::Defer { until } => delivery.defer(until).await,
+            Admission::Defer { until } => {
+                self.events.received_early(&request);
+                delivery.defer(until).await
+            }
             Admission::Expired => {
                 self.discard(delivery, &request, Outcome::revoked("expired")).await
             }
@@ -132,38 +141,40 @@ impl Consumer {
         slot: OwnedSemaphorePermit,
     ) -> Result<Settled, TransportError> {
         log::info!("{} received", request.label());
+        self.events.received(&request);
         let lent = match request.acks(self.config.acks) {
             AckPolicy::Late => Some(delivery),
             AckPolicy::Early => {
                 if delivery.ack().await? == Settled::LeaseLost {
                     return Ok(Settled::LeaseLost);
                 }
+                request.reservation.acknowledged();
                 None
             }
         };
         if self.config.track_started {
             self.store_started(&request).await;
         }
-        let begun = Instant::now();
+        request.reservation.begin();
+        self.events.started(&request);
         match self.execute(&mut request).await {
             Execution::Ended(ended) => {
                 let settled = self.settle(lent, &request, ended).await;
                 if let Ok(Settled::Done) = settled {
-                    let seconds = begun.elapsed().as_secs_f64();
+                    let seconds = request.reservation.runtime().as_secs_f64();
                     log::info!("{} settled after {seconds:.3} s", request.label());
                 }
                 settled
             }
             Execution::TimedOut { exception, rest } => {
                 let settled = self.settle_failure(lent, &request, &exception, None).await;
-                if let Some(rest) = rest {
-                    // Its thread cannot be stopped; the slot stays taken for as long as it runs.
-                    log::error!(
-                        "{} goes on blocking its slot beyond its time limit",
-                        request.label()
-                    );
-                    drop(rest.await);
-                }
+                outlast(rest, &request, "beyond its time limit").await;
+                drop(slot);
+                settled
+            }
+            Execution::Terminated { rest } => {
+                let settled = self.settle_terminated(lent, &request).await;
+                outlast(rest, &request, "although it was terminated").await;
                 drop(slot);
                 settled
             }
@@ -207,5 +218,14 @@ impl Consumer {
             log::debug!("the lease could not be renewed: {error}");
             Backoff::default().wait().await;
         }
+    }
+}
+
+/// Waits for what is left of a blocking task: its thread cannot be stopped, and the slot stays
+/// taken for as long as it runs.
+async fn outlast<T>(rest: Option<tokio::task::JoinHandle<T>>, request: &Request, how: &str) {
+    if let Some(rest) = rest {
+        log::error!("{} goes on blocking its slot {how}", request.label());
+        drop(rest.await);
     }
 }

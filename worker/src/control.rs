@@ -13,6 +13,10 @@ use celery_redis::wire::python_repr;
 use chrono::Utc;
 use serde_json::{Value, json};
 
+use crate::consumer::Consumer;
+use crate::heartbeat;
+use crate::state::Signal;
+
 /// How long a revoked id is remembered: longer than any eta that people give.
 const REVOKED_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -63,13 +67,13 @@ pub(crate) async fn open(
 }
 
 /// Answers what is broadcast. Never ends.
-pub(crate) async fn answer(mailbox: Mailbox, broker: &Broker, revoked: &RevokedTasks, node: &str) {
+pub(crate) async fn answer(mailbox: Mailbox, consumer: &Consumer) {
+    let (broker, revoked) = (&*consumer.broker, &consumer.revoked);
     let mut backoff = Backoff::default();
-    let mut clock = 0;
     let mut opened = Ok(mailbox);
     loop {
         let ended = match opened {
-            Ok(mailbox) => listen(mailbox, broker, revoked, node, &mut clock).await,
+            Ok(mailbox) => listen(mailbox, consumer).await,
             Err(error) => Err(error),
         };
         match ended {
@@ -82,13 +86,8 @@ pub(crate) async fn answer(mailbox: Mailbox, broker: &Broker, revoked: &RevokedT
 }
 
 /// Ends when the connection is lost.
-async fn listen(
-    mut mailbox: Mailbox,
-    broker: &Broker,
-    revoked: &RevokedTasks,
-    node: &str,
-    clock: &mut u64,
-) -> Result<(), TransportError> {
+async fn listen(mut mailbox: Mailbox, consumer: &Consumer) -> Result<(), TransportError> {
+    let (broker, node) = (&*consumer.broker, &consumer.config.node);
     while let Some(message) = mailbox.next().await {
         #[allow(clippy::cast_precision_loss)]
         let now = Utc::now().timestamp_millis() as f64 / 1000.0;
@@ -96,10 +95,10 @@ async fn listen(
         else {
             continue;
         };
-        *clock += 1;
-        let said = obey(broker, revoked, &request).await?;
+        let clock = consumer.clock.forward();
+        let said = obey(consumer, &request).await?;
         let Some(routing_key) = request.reply_to() else { continue };
-        match request.reply(node, &said, *clock) {
+        match request.reply(node, &said, clock) {
             Ok(message) => reply(broker.connection(), broker.keys(), routing_key, &message).await?,
             Err(error) => log::error!("the reply to {} is no JSON: {error}", request.method),
         }
@@ -108,21 +107,56 @@ async fn listen(
 }
 
 /// Does what a command says; what to reply.
-async fn obey(
-    broker: &Broker,
-    revoked: &RevokedTasks,
-    request: &Request,
-) -> Result<Value, TransportError> {
+async fn obey(consumer: &Consumer, request: &Request) -> Result<Value, TransportError> {
+    let (state, events, revoked) = (&consumer.state, &consumer.events, &consumer.revoked);
+    let switched = |changed, to| json!({"ok": format!("task events {}{to}", if changed { "" } else { "already " })});
     Ok(match request.method.as_str() {
         "ping" => json!({"ok": "pong"}),
+        "clock" => json!({"clock": consumer.clock.now()}),
+        "hello" => {
+            if let Some(clock) = request.arguments.get("clock").and_then(Value::as_u64) {
+                consumer.clock.adjust(clock);
+            }
+            json!({"revoked": revoked.sorted(), "clock": consumer.clock.forward()})
+        }
+        "enable_events" => switched(events.enable_tasks(), "enabled"),
+        "disable_events" => switched(events.disable_tasks(), "disabled"),
+        "heartbeat" => {
+            events.worker(heartbeat::asked());
+            Value::Null
+        }
+        "stats" => json!({
+            "total": state.totals(),
+            "pid": std::process::id(),
+            "clock": consumer.clock.now().to_string(),
+            "uptime": state.uptime().as_secs(),
+        }),
+        "active" => state
+            .reserved()
+            .iter()
+            .filter_map(|reserved| {
+                let begun = reserved.begun()?.time.timestamp_millis();
+                Some(json!({
+                    "id": reserved.id,
+                    "name": reserved.task,
+                    "delivery_info": {"exchange": "", "routing_key": reserved.queue},
+                    "size": reserved.envelope.len(),
+                    "time_start": begun / 1000,
+                    "acknowledged": reserved.is_acknowledged(),
+                }))
+            })
+            .collect(),
         "revoked" => json!(revoked.sorted()),
         "revoke" => {
             let ids = ids(request.arguments.get("task_id"));
             let names: Vec<String> = ids.iter().map(|id| python_repr::value(&json!(id))).collect();
             log::warn!("revoked by remote control: {}", ids.join(", "));
-            revoked.add(broker, ids).await?;
+            revoked.add(&consumer.broker, ids.clone()).await?;
             if request.arguments.get("terminate").and_then(Value::as_bool).unwrap_or(false) {
-                json!({"error": format!("{{{}}} flagged as revoked; what runs is not terminated here", names.join(", "))})
+                for reserved in state.reserved().iter().filter(|it| ids.contains(&it.id)) {
+                    reserved.terminate(Signal::TERM);
+                }
+                json!({"ok": format!("terminate: {}", ids.join(", "))})
             } else {
                 json!({"ok": format!("tasks {{{}}} flagged as revoked", names.join(", "))})
             }

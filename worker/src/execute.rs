@@ -17,6 +17,8 @@ pub(crate) enum Execution {
     Ended(Ended),
     /// Its hard time limit passed. A blocking task's thread goes on: `rest` is what is left of it.
     TimedOut { exception: Exception, rest: Option<tokio::task::JoinHandle<Ended>> },
+    /// Somebody had it stopped. A blocking task's thread goes on, too.
+    Terminated { rest: Option<tokio::task::JoinHandle<Ended>> },
 }
 
 impl Consumer {
@@ -41,6 +43,14 @@ impl Consumer {
                 }
                 run.abort();
                 Execution::TimedOut { exception, rest: None }
+            }
+            signal = request.reservation.terminated() => {
+                log::warn!("{} is terminated (signal {})", request.label(), signal.0);
+                if request.task.blocking {
+                    return Execution::Terminated { rest: Some(run) };
+                }
+                run.abort();
+                Execution::Terminated { rest: None }
             }
             ended = reports => match ended {},
         }

@@ -5,18 +5,23 @@
 
 mod admit;
 pub mod cli;
+mod clock;
 mod config;
 mod consumer;
 mod control;
+mod events;
 mod execute;
+mod heartbeat;
 mod lease_keeper;
 mod promoter;
 mod reaper;
 mod request;
 mod settle;
 mod shutdown;
+mod state;
 mod worker;
 
 pub use config::WorkerConfig;
+pub use events::TaskEvents;
 pub use shutdown::{Shutdown, Stage};
 pub use worker::{Worker, WorkerError, connection_settings};

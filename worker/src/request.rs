@@ -1,5 +1,7 @@
 //! A message as this worker understands it: decoded, and its task found.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use celery_redis::transport::delivery::Delivery;
 use celery_redis::wire::call_record::CallRecord;
@@ -8,6 +10,7 @@ use celery_redis::wire::message::{Message, Undecodable};
 use celery_task::{AckPolicy, Call, Registry, TaskDefinition};
 
 use crate::config::{ResultDetail, WorkerConfig};
+use crate::state::{Reservation, WorkerState};
 
 /// A message that can be executed here.
 pub(crate) struct Request {
@@ -19,6 +22,8 @@ pub(crate) struct Request {
     pub(crate) envelope: Bytes,
     /// The call for the result's record, where results are extended.
     pub(crate) call_record: Option<CallRecord>,
+    /// Its entry in this process's books.
+    pub(crate) reservation: Reservation,
 }
 
 /// A message that cannot.
@@ -36,6 +41,7 @@ impl Request {
         delivery: &Delivery,
         registry: &Registry,
         config: &WorkerConfig,
+        state: &Arc<WorkerState>,
     ) -> Result<Self, Rejection> {
         let message = Message::decode(delivery.message())?;
         let Some(task) = registry.get(&message.task).cloned() else {
@@ -47,18 +53,18 @@ impl Request {
             let exception = Exception::celery("NotRegistered", message.task.as_str());
             return Err(Rejection::Answer { id: message.id, exception });
         };
+        let (queue, envelope) = (delivery.queue(), delivery.message());
         let call_record = match config.result_detail {
             ResultDetail::Plain => None,
-            ResultDetail::WithCall => {
-                CallRecord::new(&message, &config.node, delivery.queue()).ok()
-            }
+            ResultDetail::WithCall => CallRecord::new(&message, &config.node, queue).ok(),
         };
         Ok(Self {
+            reservation: state.reserve(&message.task, &message.id, queue, envelope),
             message,
             task,
-            queue: delivery.queue().to_owned(),
-            envelope: delivery.message().clone(),
             call_record,
+            queue: queue.to_owned(),
+            envelope: envelope.clone(),
         })
     }
 

@@ -29,6 +29,7 @@ impl Consumer {
         match rejection {
             Rejection::Bury { detail } => delivery.bury(Reason::Undecodable, detail).await,
             Rejection::Answer { id, exception } => {
+                self.events.refused(&id, &exception);
                 let outcome = Outcome::failure(&exception, None);
                 let result =
                     self.results.encode(&TaskMeta::new(&id, &outcome, no_children(), Utc::now()));
@@ -45,6 +46,16 @@ impl Consumer {
         outcome: Outcome,
     ) -> Result<Settled, TransportError> {
         self.settle_outcome(Some(delivery), request, Vec::new(), &outcome, no_children()).await
+    }
+
+    /// Ends a message whose task was stopped.
+    pub(crate) async fn settle_terminated(
+        &self,
+        lent: Lent,
+        request: &Request,
+    ) -> Result<Settled, TransportError> {
+        let outcome = Outcome::revoked("terminated");
+        self.settle_outcome(lent, request, Vec::new(), &outcome, no_children()).await
     }
 
     /// Ends a message whose task has run.
@@ -146,7 +157,11 @@ impl Consumer {
         children: &RawValue,
     ) -> Result<Settled, TransportError> {
         let result = (!request.ignores_result()).then(|| self.record(request, outcome, children));
-        self.conclude(lent, follow_ups, result).await
+        let settled = self.conclude(lent, follow_ups, result).await;
+        if let Ok(Settled::Done) = settled {
+            self.events.settled(request, outcome);
+        }
+        settled
     }
 
     /// Stores, publishes, sends and acknowledges.

@@ -8,11 +8,13 @@ use celery_redis::transport::broker::{Broker, BrokerOptions};
 use celery_redis::transport::connection::{
     Backoff, Connection, ConnectionOptions, ConnectionSettings, TransportError, UrlError,
 };
+use celery_redis::transport::event_dispatcher::EventDispatcher;
 use celery_redis::transport::lease::Description;
 use celery_redis::transport::mailbox::Mailbox;
 use celery_redis::transport::publisher::Publisher;
 use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::transport::server::{self, ServerError};
+use celery_redis::wire::event::{Sender, Sign};
 use celery_redis::wire::signature::Producer;
 use celery_task::{Registry, TaskApp, TaskAppError};
 use chrono::Utc;
@@ -20,11 +22,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::consumer::Consumer;
 use crate::control::{self, RevokedTasks};
+use crate::events::{EventQueue, Events};
 use crate::shutdown::{Shutdown, Stage};
-use crate::{lease_keeper, promoter, reaper};
+use crate::state::WorkerState;
+use crate::{heartbeat, lease_keeper, promoter, reaper};
 
 /// A worker that is ready to begin.
 pub struct Worker {
@@ -77,6 +82,8 @@ impl Worker {
             begun = self.begin(&broker, &publisher, &revoked) => begun?,
             () = shutdown.reached(Stage::Warm) => return Ok(()),
         };
+        let clock: Arc<Clock> = Arc::default();
+        let (events, queue) = Events::new(Arc::clone(&clock), self.config.task_events);
         let client = Client::new(publisher.clone(), Arc::clone(&self.backend));
         let consumer = Arc::new(Consumer {
             app: TaskApp::build(&self.config.node, client).await?,
@@ -88,6 +95,9 @@ impl Worker {
             ),
             publisher,
             producer: Producer::current(),
+            state: WorkerState::new(),
+            clock,
+            events: Arc::clone(&events),
             slots: Arc::new(Semaphore::new(self.config.concurrency)),
             revoked,
             registry: self.registry,
@@ -103,9 +113,11 @@ impl Worker {
 
         let mut parts = JoinSet::new();
         spawn_parts(&mut parts, &consumer, mailbox);
+        spawn_events(&mut parts, &consumer, queue);
         let mut running = JoinSet::new();
         consumer.consume(&mut running, shutdown.clone()).await;
         finish(&consumer, running, shutdown).await;
+        events.end(heartbeat::sign(Sign::Offline, &consumer.state)).await;
         parts.abort_all();
         leave(&broker).await;
         Ok(())
@@ -207,9 +219,19 @@ fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>, mailbox: Mailb
     parts.spawn(async move { settlements.send_settlements().await });
     let controlled = Arc::clone(consumer);
     parts.spawn(async move {
-        control::answer(mailbox, &controlled.broker, &controlled.revoked, &controlled.config.node)
-            .await;
+        control::answer(mailbox, &controlled).await;
     });
+}
+
+/// Tells what happens here.
+fn spawn_events(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>, queue: EventQueue) {
+    let (events, state) = (Arc::clone(&consumer.events), Arc::clone(&consumer.state));
+    parts.spawn(async move { heartbeat::beat(&events, &state).await });
+    let connection = consumer.broker.connection().settings().clone();
+    let dispatcher = EventDispatcher::new(connection, consumer.broker.keys().clone());
+    let sender = Sender { node: consumer.config.node.clone(), pid: std::process::id() };
+    let events = Arc::clone(&consumer.events);
+    parts.spawn(async move { queue.send(&events, &dispatcher, &sender).await });
 }
 
 /// Waits for what runs, until the time is up or the shutdown turns cold.

@@ -56,6 +56,11 @@ impl ConnectionSettings {
         self.address.database()
     }
 
+    /// The longest time that a single reply may take.
+    pub(super) fn command_timeout(&self) -> Duration {
+        self.address.options.command_timeout
+    }
+
     /// One sentence each about what the URL's author may not have meant.
     pub fn warnings(&self) -> &[String] {
         &self.address.warnings

@@ -75,6 +75,11 @@ impl Keys {
         self.key(&format!("/{database}.celery.pidbox"))
     }
 
+    /// The channel of the events with this routing key.
+    pub fn events(&self, database: i64, routing_key: &str) -> String {
+        self.key(&format!("/{database}.{}/{routing_key}", crate::wire::event::EVENT_EXCHANGE))
+    }
+
     /// Sorted set of revoked tasks: id → epoch seconds until which it is remembered.
     pub fn revoked(&self) -> String {
         self.key("_celery_redis.revoked")

@@ -4,6 +4,7 @@ pub mod body;
 pub mod call_record;
 pub mod control;
 pub mod envelope;
+pub mod event;
 pub mod exception;
 pub mod isoformat;
 pub mod message;

@@ -1,0 +1,218 @@
+//! What this process has in its hands, and what it has done since its start
+//! (`celery.worker.state`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+/// The books of one worker process.
+#[derive(Debug)]
+pub(crate) struct WorkerState {
+    started: Instant,
+    numbers: AtomicU64,
+    processed: AtomicU64,
+    totals: Mutex<BTreeMap<String, u64>>,
+    /// In the order of their arrival. Few: no more than there are slots.
+    reserved: Mutex<BTreeMap<u64, Arc<Reserved>>>,
+}
+
+/// A request that this process has and that has not ended.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    /// Id of the task.
+    pub(crate) id: String,
+    /// Name of the task.
+    pub(crate) task: String,
+    /// Queue that it came from.
+    pub(crate) queue: String,
+    /// The message, which is read again where somebody asks for its arguments.
+    pub(crate) envelope: Bytes,
+    begun: OnceLock<Begun>,
+    acknowledged: AtomicBool,
+    terminate: watch::Sender<Option<Signal>>,
+}
+
+/// When a task began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    at: Instant,
+    /// By the calendar.
+    pub(crate) time: DateTime<Utc>,
+}
+
+/// The signal that a Python worker would end the task's process with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signal(pub(crate) i32);
+
+impl Signal {
+    /// What is meant where none is said.
+    pub(crate) const TERM: Self = Self(15);
+}
+
+impl WorkerState {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            numbers: AtomicU64::new(0),
+            processed: AtomicU64::new(0),
+            totals: Mutex::default(),
+            reserved: Mutex::default(),
+        })
+    }
+
+    /// Enters a request; it is struck off when the reservation is dropped.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        task: &str,
+        id: &str,
+        queue: &str,
+        envelope: &Bytes,
+    ) -> Reservation {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let reserved = Arc::new(Reserved {
+            id: id.to_owned(),
+            task: task.to_owned(),
+            queue: queue.to_owned(),
+            envelope: envelope.clone(),
+            begun: OnceLock::new(),
+            acknowledged: AtomicBool::new(false),
+            terminate: watch::Sender::new(None),
+        });
+        self.book().insert(number, Arc::clone(&reserved));
+        Reservation { state: Arc::clone(self), number, reserved }
+    }
+
+    /// All that have not ended, in the order of their arrival.
+    pub(crate) fn reserved(&self) -> Vec<Arc<Reserved>> {
+        self.book().values().map(Arc::clone).collect()
+    }
+
+    /// Number of tasks that run.
+    pub(crate) fn active(&self) -> usize {
+        self.book().values().filter(|reserved| reserved.begun().is_some()).count()
+    }
+
+    /// Number of tasks that have begun since the start.
+    pub(crate) fn processed(&self) -> u64 {
+        self.processed.load(Ordering::Relaxed)
+    }
+
+    /// The same by the tasks' names.
+    pub(crate) fn totals(&self) -> BTreeMap<String, u64> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long this process has been at work.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn count(&self, task: &str) {
+        self.processed.fetch_add(1, Ordering::Relaxed);
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        match totals.get_mut(task) {
+            Some(total) => *total += 1,
+            None => {
+                totals.insert(task.to_owned(), 1);
+            }
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Reserved>>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reserved {
+    /// When its task began, if it has.
+    pub(crate) fn begun(&self) -> Option<Begun> {
+        self.begun.get().copied()
+    }
+
+    /// Whether its message was acknowledged.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Has its task stopped, at once or when it begins.
+    pub(crate) fn terminate(&self, signal: Signal) {
+        self.terminate.send_replace(Some(signal));
+    }
+}
+
+/// A request's entry in the books, owned by the request.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    state: Arc<WorkerState>,
+    number: u64,
+    reserved: Arc<Reserved>,
+}
+
+impl Reservation {
+    /// Its task begins.
+    pub(crate) fn begin(&self) {
+        let begun = Begun { at: Instant::now(), time: Utc::now() };
+        if self.reserved.begun.set(begun).is_ok() {
+            self.state.count(&self.reserved.task);
+        }
+    }
+
+    /// Its message was acknowledged.
+    pub(crate) fn acknowledged(&self) {
+        self.reserved.acknowledged.store(true, Ordering::Relaxed);
+    }
+
+    /// How long its task has run; nothing where it has not begun.
+    pub(crate) fn runtime(&self) -> Duration {
+        self.reserved.begun().map(|begun| begun.at.elapsed()).unwrap_or_default()
+    }
+
+    /// Ends when somebody wants the task stopped.
+    pub(crate) async fn terminated(&self) -> Signal {
+        let mut asked = self.reserved.terminate.subscribe();
+        let signal = asked.wait_for(Option::is_some).await.ok().and_then(|signal| *signal);
+        match signal {
+            Some(signal) => signal,
+            // The sender lives in `self`.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The signal it was to be stopped with.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        *self.reserved.terminate.borrow()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.state.book().remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_in_the_books_from_its_arrival_to_its_end() {
+        let state = WorkerState::new();
+        let reservation = state.reserve("t.add", "1", "celery", &Bytes::new());
+        assert_eq!((state.reserved().len(), state.active(), state.processed()), (1, 0, 0));
+
+        reservation.begin();
+        assert_eq!((state.active(), state.processed()), (1, 1));
+        assert_eq!(state.totals()["t.add"], 1);
+
+        state.reserved()[0].terminate(Signal::TERM);
+        assert_eq!(reservation.terminated().await, Signal::TERM);
+
+        drop(reservation);
+        assert_eq!((state.reserved().len(), state.active(), state.processed()), (0, 0, 1));
+    }
+}
