@@ -13,7 +13,7 @@ use crate::transport::keys::{self, Keys};
 use crate::transport::publisher::Publisher;
 use crate::wire::exception::Exception;
 use crate::wire::result::{State, StoredMeta};
-use crate::wire::signature::{Encoded, Producer, Signature};
+use crate::wire::signature::{Encoded, Producer, Signature, SignatureError};
 
 /// A producer: what `app.send_task` is in Python.
 #[derive(Debug, Clone)]
@@ -32,14 +32,9 @@ pub enum ClientError {
     /// Redis did not take it.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// Arguments that JSON cannot hold.
-    #[error("the arguments of {task} are no JSON: {source}")]
-    Arguments {
-        /// The task.
-        task: String,
-        /// What is wrong with them.
-        source: serde_json::Error,
-    },
+    /// An option that cannot be sent.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
 }
 
 /// Why there is no result.
@@ -106,9 +101,7 @@ impl Client {
 
     /// The message of a signature, as it would be sent now.
     pub fn encode(&self, signature: &Signature) -> Result<Encoded, ClientError> {
-        signature
-            .encode(&self.producer, Utc::now())
-            .map_err(|source| ClientError::Arguments { task: signature.task().to_owned(), source })
+        Ok(signature.encode(&self.producer, Utc::now())?)
     }
 
     /// Sends a call. After an outage error it may or may not have been sent.

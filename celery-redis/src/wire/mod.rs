@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod call_record;
+pub mod canvas;
 pub mod control;
 pub mod envelope;
 pub mod event;
@@ -14,3 +15,4 @@ pub mod raw_map;
 pub mod result;
 pub mod retry;
 pub mod signature;
+mod task_message;
