@@ -44,7 +44,7 @@ enum TickError {
     #[error(transparent)]
     State(#[from] BeatStateError),
     #[error("the message of {entry} cannot be encoded")]
-    Message { entry: String, source: serde_json::Error },
+    Message { entry: String, source: celery_redis::wire::signature::SignatureError },
 }
 
 impl TickError {

@@ -10,6 +10,8 @@ use super::broker::Broker;
 use super::connection::{Backoff, TransportError};
 use super::dead_letters::{DeadLetter, Reason};
 use super::lease::Process;
+pub use super::operation::StoredResult;
+use super::operation::{Completed, Operation, Reply};
 use super::scripts;
 use super::settlements::Settlement;
 use crate::wire::envelope::{Redelivery, delivery_count, mark_redelivered};
@@ -45,15 +47,19 @@ pub enum Position {
     Tail,
 }
 
-/// A result to store and publish together with the acknowledgement.
-#[derive(Debug, Clone)]
-pub struct StoredResult {
-    /// Key and channel.
-    pub key: String,
-    /// Seconds to live; 0 for ever.
-    pub ttl_seconds: u64,
-    /// The record's bytes.
-    pub record: String,
+/// How far a settlement came.
+#[derive(Debug)]
+#[must_use]
+pub enum Conclusion {
+    /// It is over.
+    Settled(Settled),
+    /// All was done but the acknowledgement: it completes chords, whose bodies come first.
+    Completes {
+        /// The delivery, still lent.
+        delivery: Delivery,
+        /// The chords.
+        chords: Completed,
+    },
 }
 
 impl Delivery {
@@ -104,17 +110,32 @@ impl Delivery {
         follow_ups: Vec<Encoded>,
         result: Option<StoredResult>,
     ) -> Result<Settled, TransportError> {
-        let keys = self.broker.keys();
-        let settlement = Settlement {
-            tag: self.tag.clone(),
-            held: self.process.held.clone(),
-            messages: follow_ups
-                .into_iter()
-                .map(|message| (keys.list(&message.queue, message.priority), message.bytes))
-                .collect(),
-            result,
-        };
-        self.broker.settlements.settle(settlement).await
+        let sends = follow_ups.into_iter().map(Operation::Send);
+        let operations = sends.chain(result.map(Operation::Store)).collect();
+        match self.conclude(operations).await? {
+            Conclusion::Settled(settled) => Ok(settled),
+            // Only the return of a part completes a chord.
+            Conclusion::Completes { .. } => Ok(Settled::Done),
+        }
+    }
+
+    /// Does `operations` in their order and acknowledges, in one step. Model step: `settle`.
+    ///
+    /// A delivery whose part completes a chord is not acknowledged yet. Goes on through any outage
+    /// of Redis until it is done or the delivery is another's.
+    pub async fn conclude(self, operations: Vec<Operation>) -> Result<Conclusion, TransportError> {
+        let settlement =
+            Settlement { tag: self.tag.clone(), held: self.process.held.clone(), operations };
+        Ok(match self.broker.settlements.settle(settlement).await? {
+            Reply::Settled => Conclusion::Settled(Settled::Done),
+            Reply::Lost => Conclusion::Settled(Settled::LeaseLost),
+            Reply::Completes(chords) => Conclusion::Completes { delivery: self, chords },
+        })
+    }
+
+    /// New for each claim.
+    pub fn tag(&self) -> &str {
+        &self.tag
     }
 
     /// Whether it is still recorded as ours: before a step that Redis cannot fence.

@@ -142,6 +142,18 @@ pub fn task_meta(task_id: &str) -> String {
     format!("celery-task-meta-{task_id}")
 }
 
+/// The saved result of a group; with a suffix, the records of the chord whose header it is.
+pub fn group_meta(group_id: &str) -> String {
+    format!("{GROUP_META}{group_id}")
+}
+
+/// The group in such a key.
+pub(super) fn group_of_meta(key: &str) -> &str {
+    key.strip_prefix(GROUP_META).unwrap_or(key)
+}
+
+const GROUP_META: &str = "celery-taskset-meta-";
+
 /// The list that a priority falls into (kombu's `_q_for_pri`).
 fn step(priority: i64) -> u8 {
     PRIORITY_STEPS.into_iter().rev().find(|step| i64::from(*step) <= priority).unwrap_or(0)

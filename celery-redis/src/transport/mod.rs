@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod mailbox;
+pub mod operation;
 mod outage;
 pub mod publisher;
 pub mod reclaim;

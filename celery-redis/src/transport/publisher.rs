@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::connection::{Backoff, Connection, TransportError};
 use super::keys::Keys;
+use super::operation::{Completed, Operation};
+use super::settlements;
 use crate::wire::signature::Encoded;
 
 /// Sends to the queues under one key prefix.
@@ -36,6 +38,12 @@ impl Publisher {
                 reply => return reply,
             }
         }
+    }
+
+    /// Does operations of one Redis that is broker and result backend, in one step and through any
+    /// outage. What was done before a reply was lost is done twice.
+    pub async fn perform(&self, operations: Vec<Operation>) -> Result<Completed, TransportError> {
+        settlements::perform(&self.connection, &self.keys, operations).await
     }
 
     /// Binds a queue under its own name, for producers that send through a named exchange.

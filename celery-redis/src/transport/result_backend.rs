@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Backoff, Connection, TransportError};
-use super::delivery::StoredResult;
-use super::{keys, scripts};
+use super::keys::Keys;
+use super::operation::{Completed, Operation, StoredResult};
+use super::{keys, scripts, settlements};
 use crate::wire::result::{State, TaskMeta};
 
 /// The result backend of one worker.
@@ -53,6 +54,20 @@ impl ResultBackend {
             ttl_seconds: failure_expires.filter(|_| failed).unwrap_or(expires).as_secs(),
             record: meta.encode(),
         }
+    }
+
+    /// Seconds that the records of a chord live; 0 for ever.
+    pub fn chord_ttl_seconds(&self) -> u64 {
+        self.options.expires.as_secs()
+    }
+
+    /// Does operations of the result backend that nothing fences.
+    pub async fn perform(&self, operations: Vec<Operation>) -> Result<Completed, TransportError> {
+        if operations.is_empty() {
+            return Ok(Completed::default());
+        }
+        // None of these operations names a key of the broker's.
+        settlements::perform(&self.connection, &Keys::default(), operations).await
     }
 
     /// Stores and publishes, through any outage; a SUCCESS that is there stays.

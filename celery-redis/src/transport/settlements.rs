@@ -1,10 +1,11 @@
 //! Settling in batches: whatever is ready when the connection is free goes in one step.
 
+use redis::{ScriptInvocation, Value};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::connection::{Backoff, Connection, TransportError};
-use super::delivery::{Settled, StoredResult};
 use super::keys::Keys;
+use super::operation::{Completed, Operation, Reply};
 use super::scripts;
 
 /// Deliveries that may wait to be settled; more wait to be accepted.
@@ -17,25 +18,24 @@ const BATCH_BYTES: usize = 4 << 20;
 /// What is to be done with one delivery.
 #[derive(Debug)]
 pub(super) struct Settlement {
+    /// Empty where nothing is lent.
     pub(super) tag: String,
     pub(super) held: String,
-    pub(super) messages: Vec<(String, Vec<u8>)>,
-    pub(super) result: Option<StoredResult>,
+    pub(super) operations: Vec<Operation>,
 }
 
 impl Settlement {
     fn size(&self) -> usize {
-        let messages: usize = self.messages.iter().map(|(_, message)| message.len()).sum();
-        messages + self.result.as_ref().map_or(0, |result| result.record.len())
+        self.operations.iter().map(Operation::size).sum()
     }
 }
 
-type Reply = oneshot::Sender<Result<Settled, TransportError>>;
+type Sender = oneshot::Sender<Result<Reply, TransportError>>;
 
 #[derive(Debug)]
 pub(super) struct Settlements {
-    sender: mpsc::Sender<(Settlement, Reply)>,
-    receiver: Mutex<mpsc::Receiver<(Settlement, Reply)>>,
+    sender: mpsc::Sender<(Settlement, Sender)>,
+    receiver: Mutex<mpsc::Receiver<(Settlement, Sender)>>,
 }
 
 impl Settlements {
@@ -45,13 +45,13 @@ impl Settlements {
     }
 
     /// Waits until the delivery is settled, through any outage.
-    pub(super) async fn settle(&self, settlement: Settlement) -> Result<Settled, TransportError> {
+    pub(super) async fn settle(&self, settlement: Settlement) -> Result<Reply, TransportError> {
         let (reply, settled) = oneshot::channel();
         // The receiver lives as long as `self`.
         let _ = self.sender.send((settlement, reply)).await;
         // No answer means that the sender of settlements was stopped: this process is ending, and
         // whoever reclaims its deliveries finds this one.
-        settled.await.unwrap_or(Ok(Settled::LeaseLost))
+        settled.await.unwrap_or(Ok(Reply::Lost))
     }
 
     /// Sends settlements in batches; never ends.
@@ -70,8 +70,51 @@ impl Settlements {
     }
 }
 
+/// Does what follows from a message that is acknowledged already, or from none: through any
+/// outage, and in one step.
+pub(super) async fn perform(
+    connection: &Connection,
+    keys: &Keys,
+    operations: Vec<Operation>,
+) -> Result<Completed, TransportError> {
+    let settlement = Settlement { tag: String::new(), held: String::new(), operations };
+    let script = invocation(keys, [&settlement]);
+    let mut backoff = Backoff::default();
+    loop {
+        match connection.script::<Vec<Value>>("settle", &script).await {
+            Err(error) if error.is_outage() => backoff.wait().await,
+            reply => {
+                return Ok(match reply?.into_iter().next().map(Reply::read) {
+                    Some(Reply::Completes(completed)) => completed,
+                    _ => Completed::default(),
+                });
+            }
+        }
+    }
+}
+
+fn invocation<'a>(
+    keys: &Keys,
+    settlements: impl IntoIterator<Item = &'a Settlement>,
+) -> ScriptInvocation<'static> {
+    let mut script = scripts::SETTLE.prepare_invoke();
+    script
+        .key(keys.unacked())
+        .key(keys.unacked_index())
+        .key(keys.dead())
+        .key(keys.dead_records())
+        .key(keys.dead_messages());
+    for settlement in settlements {
+        script.arg(&settlement.tag).arg(&settlement.held).arg(settlement.operations.len());
+        for operation in &settlement.operations {
+            operation.add_to(&mut script, keys);
+        }
+    }
+    script
+}
+
 /// How many of the batch go into one script: one at least.
-fn fitting(batch: &[(Settlement, Reply)]) -> usize {
+fn fitting(batch: &[(Settlement, Sender)]) -> usize {
     let mut bytes = 0;
     let count = batch.iter().take_while(|(settlement, _)| {
         let fits = bytes < BATCH_BYTES;
@@ -81,30 +124,14 @@ fn fitting(batch: &[(Settlement, Reply)]) -> usize {
     count.count().max(1)
 }
 
-async fn send(connection: &Connection, keys: &Keys, batch: Vec<(Settlement, Reply)>) {
-    let mut script = scripts::SETTLE.prepare_invoke();
-    script
-        .key(keys.unacked())
-        .key(keys.unacked_index())
-        .key(keys.dead())
-        .key(keys.dead_records())
-        .key(keys.dead_messages());
-    for (settlement, _) in &batch {
-        script.arg(&settlement.tag).arg(&settlement.held).arg(settlement.messages.len());
-        for (list, message) in &settlement.messages {
-            script.arg(list).arg(message.as_slice());
-        }
-        script.arg(usize::from(settlement.result.is_some()));
-        if let Some(result) = &settlement.result {
-            script.arg(&result.key).arg(result.ttl_seconds).arg(&result.record);
-        }
-    }
+async fn send(connection: &Connection, keys: &Keys, batch: Vec<(Settlement, Sender)>) {
+    let script = invocation(keys, batch.iter().map(|(settlement, _)| settlement));
     let mut backoff = Backoff::default();
     let mut attempts = 0;
-    let settled: Vec<bool> = loop {
+    let replies: Vec<Value> = loop {
         attempts += 1;
         match connection.script("settle deliveries", &script).await {
-            Ok(settled) => break settled,
+            Ok(replies) => break replies,
             Err(error) if error.is_outage() => backoff.wait().await,
             Err(error) => {
                 let text = error.to_string();
@@ -116,10 +143,13 @@ async fn send(connection: &Connection, keys: &Keys, batch: Vec<(Settlement, Repl
             }
         }
     };
-    for ((_, reply), ours) in batch.into_iter().zip(settled) {
-        // A tag that is gone after a lost reply was settled by the attempt whose reply was lost.
-        let settled = if ours || attempts > 1 { Settled::Done } else { Settled::LeaseLost };
+    for ((_, sender), reply) in batch.into_iter().zip(replies) {
+        let reply = match Reply::read(reply) {
+            // A tag that is gone after a lost reply was settled by the attempt that it answered.
+            Reply::Lost if attempts > 1 => Reply::Settled,
+            reply => reply,
+        };
         // A caller that went away needs no answer.
-        let _ = reply.send(Ok(settled));
+        let _ = sender.send(Ok(reply));
     }
 }

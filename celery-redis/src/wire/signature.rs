@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::isoformat;
-pub use super::task_message::{Encoded, Producer};
 use super::task_message::{Embedded, TaskMessage};
+pub use super::task_message::{Encoded, Producer};
 
 /// Execution options of a signature: the keyword arguments of Celery's `apply_async`.
 pub type Options = Map<String, Value>;
@@ -188,7 +188,11 @@ impl Signature {
     }
 
     /// The message of a producer that is no worker and knows the task.
-    pub fn encode(&self, producer: &Producer, now: DateTime<Utc>) -> Result<Encoded, SignatureError> {
+    pub fn encode(
+        &self,
+        producer: &Producer,
+        now: DateTime<Utc>,
+    ) -> Result<Encoded, SignatureError> {
         self.message(&Sending {
             producer,
             now,
@@ -339,7 +343,10 @@ pub(super) fn listed(value: &Value) -> Value {
 
 fn seconds(delta: TimeDelta) -> Value {
     let micros = delta.num_microseconds().unwrap_or(i64::MAX);
-    #[allow(clippy::cast_precision_loss, reason = "a countdown of 285 years keeps its microseconds")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a countdown of 285 years keeps its microseconds"
+    )]
     number(micros as f64 / 1e6)
 }
 

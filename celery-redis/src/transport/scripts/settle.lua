@@ -1,50 +1,150 @@
--- Settles deliveries: each is acknowledged, its result stored and published, and its follow-up
--- messages sent, in one step, and only while its tag is still recorded. A tag is new for each
--- claim, so whoever lost its lease finds nothing to settle and cannot touch the next holder's.
+-- Settles deliveries: what follows from each is done, and it is acknowledged, in one step, and
+-- only while its tag is still recorded. A tag is new for each claim, so whoever lost its lease
+-- finds nothing to settle and cannot touch the next holder's.
+--
+-- A delivery whose part completes a chord stays recorded: the chord's body has to be sent first.
 --
 -- KEYS: unacked, unacked_index, dead, dead_records, dead_messages
--- ARGV, for each delivery: tag, held, number of messages to send, {list, message} for each,
---       number of results (0 or 1), {key, seconds to live or 0, record} for each
--- Returns for each delivery 1 where it was settled, 0 where it was no longer ours.
-local settled = {}
+-- ARGV, for each delivery: tag ('' where nothing is lent), held, number of operations, and for
+--       each operation its kind and:
+--         send: list, message
+--         store: key, seconds to live or 0, record
+--         start: chord, size, seconds to live or 0
+--         save: chord, seconds to live or 0, record
+--         part: chord, task id, place, record, seconds to live or 0, seconds of a claim, token
+--         close, fail: chord, token, number of operations after this one that belong to it
+-- Returns for each delivery {0} where it was no longer ours, {1} where it was settled, else {2}
+-- and for each chord that its parts complete {chord, structure or false, parts}, or just {chord}
+-- where another process is sending the body.
+local DONE_FOR = 300
 local at = 1
+local tag, held, count
 local function take()
   at = at + 1
   return ARGV[at - 1]
 end
-while at <= #ARGV do
-  local tag, held = take(), take()
-  local ours = redis.call('HDEL', KEYS[1], tag)
-  if ours == 1 then
-    redis.call('ZREM', KEYS[2], tag)
-    redis.call('HDEL', held, tag)
+
+local function send(list, message)
+  local pushed = redis.pcall('LPUSH', list, message)
+  if type(pushed) == 'table' and pushed.err then
+    -- The queue's key holds something else. A script is not rolled back, so nothing may fail.
+    local now = redis.call('TIME')[1]
+    local name = (tag == '' and now or tag) .. '.' .. at
+    redis.call('ZADD', KEYS[3], now, name)
+    redis.call('HSET', KEYS[4], name, cjson.encode({
+      reason = 'unroutable', detail = pushed.err, list = list, queue = list, deliveries = 0, time = tonumber(now)
+    }))
+    redis.call('HSET', KEYS[5], name, message)
   end
-  for _ = 1, tonumber(take()) do
-    local list, message = take(), take()
-    if ours == 1 then
-      local pushed = redis.pcall('LPUSH', list, message)
-      if type(pushed) == 'table' and pushed.err then
-        -- The queue's key holds something else. A script is not rolled back, so nothing may fail.
-        local name = tag .. '.' .. at
-        local now = redis.call('TIME')[1]
-        redis.call('ZADD', KEYS[3], now, name)
-        redis.call('HSET', KEYS[4], name, cjson.encode({
-          reason = 'unroutable', detail = pushed.err, list = list, queue = list, deliveries = 0, time = tonumber(now)
-        }))
-        redis.call('HSET', KEYS[5], name, message)
+end
+
+local function set(key, ttl, value)
+  if ttl > 0 then redis.call('SETEX', key, ttl, value) else redis.call('SET', key, value) end
+end
+
+local function store(key, ttl, record)
+  -- A SUCCESS is never overwritten (celery.backends.base, store_result).
+  local stored = redis.pcall('GETRANGE', key, 0, 31)
+  if type(stored) == 'string' and string.find(stored, '"status":%s*"SUCCESS"') then return end
+  set(key, ttl, record)
+  redis.call('PUBLISH', key, record)
+end
+
+-- The protocol of celery.backends.redis: .j parts by place, .t added parts, .s size, .d who has
+-- returned, .c who sends the body.
+local function part(chord, id, place, record, ttl, claim_for, token)
+  local claim = redis.pcall('GET', chord .. '.c')
+  if claim == 'done' then return nil end
+  if redis.pcall('SISMEMBER', chord .. '.d', id .. ':' .. place) == 0 then
+    redis.pcall('ZADD', chord .. '.j', place, record)
+    redis.pcall('SADD', chord .. '.d', id .. ':' .. place)
+  end
+  if ttl > 0 then
+    for _, suffix in ipairs({ '.j', '.t', '.s', '.d', '' }) do
+      redis.call('EXPIRE', chord .. suffix, ttl)
+    end
+  end
+  local size = tonumber(redis.pcall('GET', chord .. '.s') or nil)
+  local added = tonumber(redis.pcall('GET', chord .. '.t') or nil) or 0
+  if not size or redis.pcall('ZCARD', chord .. '.j') ~= size + added then return nil end
+  if claim == token or redis.call('SET', chord .. '.c', token, 'NX', 'EX', claim_for) then
+    local structure = redis.pcall('GET', chord)
+    if type(structure) ~= 'string' then structure = false end
+    return { chord, structure, redis.call('ZRANGE', chord .. '.j', 0, -1) }
+  end
+  return { chord }
+end
+
+-- Whether the claim is still ours, or nobody's while the chord waits.
+local function owns(chord, token)
+  local claim = redis.call('GET', chord .. '.c')
+  return claim == token or (not claim and redis.call('EXISTS', chord .. '.s') == 1)
+end
+
+local function operate(kind, chords)
+  if kind == 'send' then
+    send(take(), take())
+  elseif kind == 'store' then
+    local key, ttl = take(), tonumber(take())
+    store(key, ttl, take())
+  elseif kind == 'start' then
+    local chord, size, ttl = take(), take(), tonumber(take())
+    redis.call('DEL', chord .. '.c')
+    set(chord .. '.s', ttl, size)
+  elseif kind == 'save' then
+    local chord, ttl = take(), tonumber(take())
+    set(chord, ttl, take())
+  elseif kind == 'part' then
+    local chord, id, place, record = take(), take(), take(), take()
+    local ttl, claim_for = tonumber(take()), take()
+    chords[#chords + 1] = part(chord, id, place, record, ttl, claim_for, take())
+  elseif kind == 'close' or kind == 'fail' then
+    local chord, token, belonging = take(), take(), tonumber(take())
+    if owns(chord, token) then
+      if kind == 'close' then
+        redis.call('DEL', chord .. '.j', chord .. '.t', chord .. '.s', chord .. '.d')
+        redis.call('SET', chord .. '.c', 'done', 'EX', DONE_FOR)
+      else
+        -- A late copy of a part must not fail the chord again.
+        redis.call('DEL', chord .. '.s')
       end
+    else
+      return belonging
     end
   end
-  for _ = 1, tonumber(take()) do
-    local key, ttl, record = take(), tonumber(take()), take()
-    -- A SUCCESS is never overwritten (celery.backends.base, store_result).
-    local stored = redis.pcall('GETRANGE', key, 0, 31)
-    local success = type(stored) == 'string' and string.find(stored, '"status":%s*"SUCCESS"')
-    if ours == 1 and not success then
-      if ttl > 0 then redis.call('SETEX', key, ttl, record) else redis.call('SET', key, record) end
-      redis.call('PUBLISH', key, record)
+  return 0
+end
+
+local function skip(kind)
+  local arguments = { send = 2, store = 3, start = 3, save = 3, part = 7, close = 3, fail = 3 }
+  at = at + arguments[kind]
+end
+
+local settled = {}
+while at <= #ARGV do
+  tag, held, count = take(), take(), tonumber(take())
+  local ours = tag == '' or redis.call('HEXISTS', KEYS[1], tag) == 1
+  local chords, passed_over = {}, 0
+  for _ = 1, count do
+    local kind = take()
+    if not ours or passed_over > 0 then
+      passed_over = math.max(passed_over - 1, 0)
+      skip(kind)
+    else
+      passed_over = operate(kind, chords)
     end
   end
-  settled[#settled + 1] = ours
+  if not ours then
+    settled[#settled + 1] = { 0 }
+  elseif #chords > 0 then
+    settled[#settled + 1] = { 2, unpack(chords) }
+  else
+    if tag ~= '' then
+      redis.call('HDEL', KEYS[1], tag)
+      redis.call('ZREM', KEYS[2], tag)
+      redis.call('HDEL', held, tag)
+    end
+    settled[#settled + 1] = { 1 }
+  end
 end
 return settled

@@ -21,10 +21,7 @@ impl Canvas {
     }
 
     /// Tasks side by side, and what is called with the list of their results.
-    pub fn chord(
-        header: impl IntoIterator<Item = impl Into<Self>>,
-        body: impl Into<Self>,
-    ) -> Self {
+    pub fn chord(header: impl IntoIterator<Item = impl Into<Self>>, body: impl Into<Self>) -> Self {
         let tasks = header.into_iter().map(Into::into).collect();
         Self::Chord(Chord::new(Group { tasks, options: Options::new() }, body.into()))
     }

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use super::freeze::{Freeze, fresh_id};
 use super::results::{ResultId, Results};
 use super::steps::{Steps, Use};
-use super::{Canvas, CanvasError, Chain, Chord, Group, append, elements, given, merge_options, text};
+use super::{
+    Canvas, CanvasError, Chain, Chord, Group, append, elements, given, merge_options, text,
+};
 use crate::wire::python_json;
 use crate::wire::signature::{Options, Sending, Signature};
 use crate::wire::task_message::Encoded;
@@ -334,7 +336,8 @@ impl<'a> Dispatch<'a> {
         if let Canvas::Chain(chain) = &mut body {
             chain.unroll_chords();
         }
-        let body_id = task_id.as_ref().and_then(Value::as_str).map_or_else(fresh_id, ToOwned::to_owned);
+        let body_id =
+            task_id.as_ref().and_then(Value::as_str).map_or_else(fresh_id, ToOwned::to_owned);
         let result = self.freeze(
             &mut body,
             &Freeze {
@@ -349,11 +352,8 @@ impl<'a> Dispatch<'a> {
         options.shift_remove("chord");
 
         header.options.insert("task_id".to_owned(), group_id.clone().into());
-        let freeze = Freeze {
-            group_id: Some(&group_id),
-            root_id: root_id.as_deref(),
-            ..Freeze::default()
-        };
+        let freeze =
+            Freeze { group_id: Some(&group_id), root_id: root_id.as_deref(), ..Freeze::default() };
         let header_result = self.freeze_group(&mut header, &freeze);
         if header.tasks.is_empty() {
             self.apply_with(body, &[json!([])], &Map::new(), Options::new(), Trail::Add)?;
@@ -424,7 +424,7 @@ fn add_body_callbacks(body: &mut Canvas, options: &mut Options) {
 }
 
 /// Whether a group keeps its options, or is flattened into another.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Runs {
     AsGroup,
     Flattened,

@@ -141,11 +141,8 @@ impl Dispatch<'_> {
         {
             chord.header.options.insert("task_id".to_owned(), id.into());
         }
-        let header = Freeze {
-            root_id: freeze.root_id,
-            parent_id: freeze.parent_id,
-            ..Freeze::default()
-        };
+        let header =
+            Freeze { root_id: freeze.root_id, parent_id: freeze.parent_id, ..Freeze::default() };
         let header = self.freeze_group(&mut chord.header, &header);
         chord.options.insert("task_id".to_owned(), self.results.id(header).into());
         let Some(body) = &mut chord.body else { return header };

@@ -69,11 +69,11 @@ impl Canvas {
             Self::Task(task) => json!(task),
             Self::Chain(chain) => {
                 let kwargs = json!({"tasks": all(&chain.tasks)});
-                signature("celery.chain", &[], kwargs, &chain.options, "chain", false)
+                signature("celery.chain", &[], &kwargs, &chain.options, "chain", false)
             }
             Self::Group(group) => {
                 let kwargs = json!({"tasks": all(&group.tasks)});
-                signature("celery.group", &[], kwargs, &group.options, "group", false)
+                signature("celery.group", &[], &kwargs, &group.options, "group", false)
             }
             Self::Chord(chord) => {
                 let mut kwargs = chord.kwargs.clone();
@@ -83,7 +83,7 @@ impl Canvas {
                 kwargs.insert("body".to_owned(), body.into());
                 let kwargs = Value::Object(kwargs);
                 let (args, options) = (&chord.args, &chord.options);
-                signature("celery.chord", args, kwargs, options, "chord", chord.immutable)
+                signature("celery.chord", args, &kwargs, options, "chord", chord.immutable)
             }
         }
     }
@@ -100,7 +100,7 @@ fn all(tasks: &[Canvas]) -> Vec<Value> {
 fn signature(
     task: &str,
     args: &[Value],
-    kwargs: Value,
+    kwargs: &Value,
     options: &Options,
     subtask_type: &str,
     immutable: bool,

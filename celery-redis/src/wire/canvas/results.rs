@@ -61,9 +61,10 @@ impl Results {
     pub fn as_tuple(&self, result: ResultId) -> Value {
         let node = &self.0[result.0];
         let parent = node.parent.map(|parent| self.as_tuple(parent));
-        let members = node.members.as_ref().map(|members| {
-            members.iter().map(|member| self.as_tuple(*member)).collect::<Vec<_>>()
-        });
+        let members = node
+            .members
+            .as_ref()
+            .map(|members| members.iter().map(|member| self.as_tuple(*member)).collect::<Vec<_>>());
         json!([[node.id, parent], members])
     }
 }

@@ -31,16 +31,8 @@ pub(super) enum Use {
 }
 
 /// Options of a chain that concern its run, not its first task (`_CHAIN_RUN_OPTIONS`).
-const OF_THE_RUN: [&str; 8] = [
-    "chord",
-    "group_id",
-    "group_index",
-    "link",
-    "link_error",
-    "parent_id",
-    "root_id",
-    "task_id",
-];
+const OF_THE_RUN: [&str; 8] =
+    ["chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"];
 
 impl Dispatch<'_> {
     /// The tasks in reverse, as the chain field of a message has them, and their results.
