@@ -19,7 +19,8 @@ use celery_redis::wire::envelope::{
     unacked_suffix,
 };
 use celery_redis::wire::message::Message;
-use celery_redis::wire::{isoformat, python_json, retry};
+use celery_redis::wire::retry::{self, Retried};
+use celery_redis::wire::{isoformat, python_json};
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -306,11 +307,12 @@ proptest! {
     #[test]
     fn a_retry_is_the_same_call_once_more(Bytes(bytes) in any_message(), eta in instant()) {
         let now = Utc::now();
+        let changed = Retried { eta, ..Retried::default() };
         let Ok(message) = Message::decode(&bytes) else {
-            let _ = retry::retried(&bytes, eta, now, "gen1@host");
+            let _ = retry::retried(&bytes, &changed, now, "gen1@host");
             return Ok(());
         };
-        let again = retry::retried(&bytes, eta, now, "gen1@host").unwrap();
+        let again = retry::retried(&bytes, &changed, now, "gen1@host").unwrap();
         let again = Message::decode(&again).unwrap();
         prop_assert_eq!((&again.id, &again.task), (&message.id, &message.task));
         prop_assert_eq!(again.headers.retries, message.headers.retries.saturating_add(1));

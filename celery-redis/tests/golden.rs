@@ -12,6 +12,7 @@ use celery_redis::wire::call_record::CallRecord;
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::message::Message;
 use celery_redis::wire::result::{Outcome, State, TaskMeta};
+use celery_redis::wire::retry::Retried;
 use celery_redis::wire::signature::Producer;
 use celery_redis::wire::{isoformat, python_json, retry};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -265,11 +266,12 @@ fn a_retry_is_the_message_that_python_sends_again() {
     for (message, expected) in messages.iter().zip(&messages[1..]) {
         let left: i64 = text(&expected["properties"]["expiration"]).parse().unwrap();
         let now = instant(&expected["headers"]["expires"]) - TimeDelta::milliseconds(left);
-        let eta = instant(&expected["headers"]["eta"]);
+        let eta = Some(instant(&expected["headers"]["eta"]));
+        let changed = Retried { eta, ..Retried::default() };
         let origin = text(&expected["properties"]["origin"]);
         let envelope = python_json::to_string(message).unwrap();
 
-        let again = retry::retried(envelope.as_bytes(), Some(eta), now, origin).unwrap();
+        let again = retry::retried(envelope.as_bytes(), &changed, now, origin).unwrap();
 
         let fresh: Value = serde_json::from_slice(&again).unwrap();
         let fresh = text(&fresh["properties"]["delivery_tag"]);
@@ -277,4 +279,21 @@ fn a_retry_is_the_message_that_python_sends_again() {
         let again = String::from_utf8(again).unwrap().replace(fresh, tag);
         assert_eq!(again, python_json::to_string(expected).unwrap());
     }
+}
+
+#[test]
+fn a_retry_with_other_arguments_keeps_what_follows() {
+    let message = &envelopes("retry-republish")[0];
+    let args = [json!([2]), json!("é")];
+    let changed = Retried { args: Some(&args), ..Retried::default() };
+    let envelope = python_json::to_string(message).unwrap();
+
+    let again = retry::retried(envelope.as_bytes(), &changed, Utc::now(), "gen1@host").unwrap();
+
+    let before = Message::decode(envelope.as_bytes()).unwrap();
+    let after = Message::decode(&again).unwrap();
+    assert_eq!(after.body.args, args);
+    assert_eq!(after.headers.argsrepr.as_deref(), Some("([2], 'é')"));
+    let follows = |message: &Message| format!("{:?}", message.body.embed);
+    assert_eq!(follows(&after), follows(&before));
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::failure::Retry;
+use crate::time_limit::{RunTime, soft_time_limit_exceeded};
 
 tokio::task_local! {
     static CURRENT: TaskContext;
@@ -72,6 +73,7 @@ struct Run {
     states: Arc<States>,
     raised: Mutex<Option<Raised>>,
     progress: watch::Sender<Option<Progress>>,
+    time: RunTime,
 }
 
 /// What a task said before it returned an error that rusty-celery's types cannot express.
@@ -79,15 +81,18 @@ struct Run {
 pub(crate) enum Raised {
     Exception(Exception),
     Retry(Retry),
+    Ignore,
+    Reject { reason: Value, requeue: bool },
 }
 
 impl TaskContext {
     pub(crate) fn new(
         call: Call,
         states: Arc<States>,
+        time: RunTime,
     ) -> (Self, watch::Receiver<Option<Progress>>) {
         let (progress, updates) = watch::channel(None);
-        (Self(Arc::new(Run { call, states, raised: Mutex::default(), progress })), updates)
+        (Self(Arc::new(Run { call, states, raised: Mutex::default(), progress, time })), updates)
     }
 
     /// The context of the task that is running.
@@ -153,6 +158,49 @@ impl TaskContext {
     pub fn retry(&self, retry: Retry) -> TaskError {
         self.raise(Raised::Retry(retry));
         TaskError::Retry(None)
+    }
+
+    /// An error that acknowledges the message and stores nothing, now or later: whoever calls
+    /// `.get()` waits for somebody else to store a result (`Ignore` in Celery).
+    pub fn ignore(&self) -> TaskError {
+        self.raise(Raised::Ignore);
+        TaskError::ExpectedError("the task ignores its message".to_owned())
+    }
+
+    /// An error that refuses the message for good: its caller is told, and where it is acknowledged
+    /// late it becomes a dead letter (`Reject` in Celery).
+    pub fn reject(&self, reason: impl Into<Value>) -> TaskError {
+        self.raise(Raised::Reject { reason: reason.into(), requeue: false });
+        TaskError::ExpectedError("the task rejects its message".to_owned())
+    }
+
+    /// An error that gives the message back to its queue, behind all others, for any worker to take
+    /// (`Reject(requeue=True)` in Celery). One that is acknowledged early is already gone.
+    pub fn requeue(&self, reason: impl Into<Value>) -> TaskError {
+        self.raise(Raised::Reject { reason: reason.into(), requeue: true });
+        TaskError::ExpectedError("the task gives its message back".to_owned())
+    }
+
+    /// Ends when the run's soft time limit passes, so that an async task can bring its work to an
+    /// end before the hard limit does.
+    ///
+    /// A task that never asks is dropped at its soft limit and fails with `SoftTimeLimitExceeded`;
+    /// one that has asked goes on and decides itself:
+    ///
+    /// ```ignore
+    /// tokio::select! {
+    ///     report = build_report() => Ok(report),
+    ///     () = context.soft_time_limit() => Ok(what_there_is()),
+    /// }
+    /// ```
+    pub fn soft_time_limit(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.0.time.handle()
+    }
+
+    /// For a task that blocks its thread, which nothing can interrupt: to be called between its
+    /// steps. An error from the soft time limit on, and when the run was terminated.
+    pub fn check_time_limit(&self) -> Result<(), TaskError> {
+        if self.0.time.is_up() { Err(self.fail(soft_time_limit_exceeded())) } else { Ok(()) }
     }
 
     /// Shows a state of the task's own to whoever asks; the last one wins.

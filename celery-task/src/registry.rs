@@ -10,7 +10,6 @@ use celery::error::TaskError;
 use celery::protocol::{Message, MessageHeaders, MessageProperties};
 use celery::task::{Request, Task};
 use celery_redis::wire::exception::Exception;
-use chrono::Utc;
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use tokio::sync::watch;
@@ -19,30 +18,30 @@ use crate::app::TaskApp;
 use crate::arguments;
 use crate::context::{Call, Progress, Raised, States, TaskContext};
 use crate::failure::{Ended, Retry};
-
-/// When a message is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AckPolicy {
-    /// Before the task runs: a worker that dies with it loses it.
-    Early,
-    /// Together with its result: a worker that dies with it has it run again.
-    Late,
-}
+use crate::options::TaskOptions;
+use crate::time_limit::{RunTime, soft_time_limit_exceeded};
 
 type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
-type Run = dyn Fn(Call, TaskContext, TaskApp) -> Running + Send + Sync;
+type Run = dyn Fn(Call, TaskContext, TaskApp, Arc<TaskOptions>) -> Running + Send + Sync;
+
+/// How a task uses its thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    /// It gives way, and can be dropped at any such point.
+    Async,
+    /// It keeps a thread of its own, and cannot be stopped.
+    Blocking,
+}
 
 /// A task as the engine sees it.
 #[derive(Clone)]
 pub struct TaskDefinition {
     /// Wire name.
     pub name: &'static str,
-    /// Its own policy; the worker's otherwise.
-    pub acks: Option<AckPolicy>,
-    /// Its own hard time limit in seconds; the message's comes first.
-    pub time_limit: Option<f64>,
-    /// Whether it blocks its thread, so that it cannot be stopped.
-    pub blocking: bool,
+    /// How it is run: as it was registered, then as its attributes say, then as the worker does.
+    pub options: Arc<TaskOptions>,
+    /// Whether it can be stopped.
+    pub execution: Execution,
     run: Arc<Run>,
 }
 
@@ -71,9 +70,19 @@ impl Registry {
         T: Task + 'static,
         T::Returns: Serialize,
     {
+        self.register_with::<T>(TaskOptions::default())
+    }
+
+    /// Knows `T`, an `async fn`, and how it is run.
+    pub fn register_with<T>(&mut self, options: TaskOptions) -> &mut Self
+    where
+        T: Task + 'static,
+        T::Returns: Serialize,
+    {
         self.define::<T>(
-            false,
-            Arc::new(|call, context, app| Box::pin(run::<T>(call, context, app))),
+            options,
+            Execution::Async,
+            Arc::new(|call, context, app, options| Box::pin(run::<T>(call, context, app, options))),
         )
     }
 
@@ -83,25 +92,50 @@ impl Registry {
         T: Task + 'static,
         T::Returns: Serialize,
     {
+        self.register_blocking_with::<T>(TaskOptions::default())
+    }
+
+    /// Knows `T`, a `fn` that blocks its thread, and how it is run.
+    pub fn register_blocking_with<T>(&mut self, options: TaskOptions) -> &mut Self
+    where
+        T: Task + 'static,
+        T::Returns: Serialize,
+    {
         self.define::<T>(
-            true,
-            Arc::new(|call, context, app| Box::pin(run_blocking::<T>(call, context, app))),
+            options,
+            Execution::Blocking,
+            Arc::new(|call, context, app, options| {
+                Box::pin(run_blocking::<T>(call, context, app, options))
+            }),
         )
     }
 
-    fn define<T: Task>(&mut self, blocking: bool, run: Arc<Run>) -> &mut Self {
-        let options = T::DEFAULTS;
+    fn define<T: Task>(
+        &mut self,
+        options: TaskOptions,
+        execution: Execution,
+        run: Arc<Run>,
+    ) -> &mut Self {
         let definition = TaskDefinition {
             name: T::NAME,
-            acks: options
-                .acks_late
-                .map(|late| if late { AckPolicy::Late } else { AckPolicy::Early }),
-            time_limit: options.hard_time_limit.or(options.time_limit).map(f64::from),
-            blocking,
+            options: Arc::new(options.or(&TaskOptions::of_macro::<T>())),
+            execution,
             run,
         };
         self.tasks.insert(T::NAME, definition);
         self
+    }
+
+    /// What every task does that does not say otherwise.
+    pub fn set_defaults(&mut self, defaults: &TaskOptions) {
+        for task in self.tasks.values_mut() {
+            task.options = Arc::new(TaskOptions::clone(&task.options).or(defaults));
+        }
+    }
+
+    /// All tasks, sorted by name.
+    pub fn tasks(&self) -> impl Iterator<Item = &TaskDefinition> {
+        self.tasks.values()
     }
 
     /// Whether a task of that name is known.
@@ -125,52 +159,75 @@ impl Registry {
     }
 }
 
+/// A run that has begun.
+pub struct Started<F> {
+    /// Its end.
+    pub ended: F,
+    /// The states that the task sets on its way.
+    pub progress: watch::Receiver<Option<Progress>>,
+    /// What to tell it about its time.
+    pub time: RunTime,
+}
+
 impl TaskDefinition {
-    /// Begins a run. The watcher sees the states that the task sets on its way.
+    /// Begins a run.
     ///
-    /// The run ends in [`Ended`] whatever the task does, a panic included.
+    /// It ends in [`Ended`] whatever the task does, a panic included.
     pub fn start(
         &self,
         mut call: Call,
         states: &Arc<States>,
         app: &TaskApp,
-    ) -> (impl Future<Output = Ended> + Send + use<>, watch::Receiver<Option<Progress>>) {
+    ) -> Started<impl Future<Output = Ended> + Send + use<>> {
+        let time = RunTime::new();
         let arguments = (std::mem::take(&mut call.args), std::mem::take(&mut call.kwargs));
-        let (context, progress) = TaskContext::new(call.clone(), Arc::clone(states));
+        let (context, progress) = TaskContext::new(call.clone(), Arc::clone(states), time.clone());
         (call.args, call.kwargs) = arguments;
-        ((self.run)(call, context, app.clone()), progress)
+        let ended = (self.run)(call, context, app.clone(), Arc::clone(&self.options));
+        Started { ended, progress, time }
     }
 }
 
-async fn run<T>(call: Call, context: TaskContext, app: TaskApp) -> Ended
+async fn run<T>(call: Call, context: TaskContext, app: TaskApp, options: Arc<TaskOptions>) -> Ended
 where
     T: Task + 'static,
     T::Returns: Serialize,
 {
     let task = match prepare::<T>(call, &app) {
         Ok(task) => task,
-        Err(exception) => return raised(exception),
+        Err(exception) => return Ended::raised(exception),
     };
     let params = task.request().params.clone();
-    let work = context.clone().scope(async move { task.run(params).await });
+    let inside = context.clone();
+    let work = async {
+        let result = task.run(params).await;
+        ended(&task, result, &inside, &options).await
+    };
+    let work = context.scope(work);
     match futures_util::FutureExt::catch_unwind(AssertUnwindSafe(work)).await {
-        Ok(result) => ended::<T>(result, &context),
+        Ok(ended) => ended,
         Err(panic) => panicked(panic.as_ref()),
     }
 }
 
-async fn run_blocking<T>(call: Call, context: TaskContext, app: TaskApp) -> Ended
+async fn run_blocking<T>(
+    call: Call,
+    context: TaskContext,
+    app: TaskApp,
+    options: Arc<TaskOptions>,
+) -> Ended
 where
     T: Task + 'static,
     T::Returns: Serialize,
 {
     let runtime = tokio::runtime::Handle::current();
-    let work = move || runtime.block_on(run::<T>(call, context, app));
+    let work = move || runtime.block_on(run::<T>(call, context, app, options));
     match tokio::task::spawn_blocking(work).await {
         Ok(ended) => ended,
-        Err(error) => {
-            raised(Exception::builtin("RuntimeError", format!("the task's thread ended: {error}")))
-        }
+        Err(error) => Ended::raised(Exception::builtin(
+            "RuntimeError",
+            format!("the task's thread ended: {error}"),
+        )),
     }
 }
 
@@ -202,49 +259,69 @@ fn prepare<T: Task>(call: Call, app: &TaskApp) -> Result<T, Exception> {
     Ok(T::from_request(request, T::DEFAULTS))
 }
 
-fn ended<T: Task>(result: Result<T::Returns, TaskError>, context: &TaskContext) -> Ended
+/// What the task's answer means; its `on_success` and `on_failure` are called for a final one.
+async fn ended<T: Task>(
+    task: &T,
+    result: Result<T::Returns, TaskError>,
+    context: &TaskContext,
+    options: &TaskOptions,
+) -> Ended
 where
     T::Returns: Serialize,
 {
     let error = match result {
         Ok(value) => {
-            return match to_raw_value(&value) {
-                Ok(json) => Ended::Returned(json),
-                Err(error) => raised(Exception::new(
-                    "EncodeError",
-                    "kombu.exceptions",
-                    vec![format!("the result of {} is no JSON: {error}", T::NAME).into()],
-                )),
+            let json = match to_raw_value(&value) {
+                Ok(json) => json,
+                Err(error) => {
+                    return Ended::raised(Exception::new(
+                        "EncodeError",
+                        "kombu.exceptions",
+                        vec![format!("the result of {} is no JSON: {error}", T::NAME).into()],
+                    ));
+                }
             };
+            task.on_success(&value).await;
+            return Ended::Returned(json);
         }
         Err(error) => error,
     };
-    match (context.take_raised(), error) {
-        (Some(Raised::Retry(retry)), _) => Ended::Retries(retry),
-        (Some(Raised::Exception(exception)), _) => raised(exception),
-        (None, TaskError::Retry(eta)) => {
-            let error = Exception::celery("Retry", "the task asked to be retried");
-            let mut retry = Retry::new(error);
-            if let Some(eta) = eta {
-                retry.countdown = (eta - Utc::now()).to_std().unwrap_or_default();
-            }
-            if let Some(max_retries) = T::DEFAULTS.max_retries {
-                retry.max_retries = Some(max_retries);
-            }
-            Ended::Retries(retry)
+    let ended = match context.take_raised() {
+        Some(Raised::Retry(retry)) => Ended::Retries(retry),
+        Some(Raised::Ignore) => Ended::Ignored,
+        Some(Raised::Reject { reason, requeue }) => Ended::Rejected { reason, requeue },
+        Some(Raised::Exception(exception)) => options.after(exception, context.retries()),
+        None => meant_by(&error, context, options),
+    };
+    let is_final = match &ended {
+        Ended::Raised { .. } => true,
+        Ended::Retries(retry) => {
+            let most = retry.max_retries.unwrap_or(options.max_retries());
+            !most.allow(context.retries())
         }
-        (None, TaskError::ExpectedError(message) | TaskError::UnexpectedError(message)) => {
-            raised(Exception::celery("TaskError", message))
-        }
-        (None, TaskError::TimeoutError) => {
-            raised(Exception::new("TimeLimitExceeded", "billiard.exceptions", Vec::new()))
-        }
+        _ => false,
+    };
+    if is_final {
+        task.on_failure(&error).await;
     }
+    ended
 }
 
-fn raised(exception: Exception) -> Ended {
-    let traceback = format!("Traceback (most recent call last):\n{}\n", exception.traceback_line());
-    Ended::Raised { exception, traceback }
+/// One of rusty-celery's own errors.
+fn meant_by(error: &TaskError, context: &TaskContext, options: &TaskOptions) -> Ended {
+    match error {
+        TaskError::Retry(eta) => {
+            let retry = Retry::new();
+            Ended::Retries(match eta {
+                Some(eta) => retry.eta(*eta),
+                None => retry,
+            })
+        }
+        TaskError::ExpectedError(message) | TaskError::UnexpectedError(message) => {
+            options.after(Exception::celery("TaskError", message.as_str()), context.retries())
+        }
+        TaskError::TimeoutError => Ended::raised(soft_time_limit_exceeded()),
+    }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Ended {
@@ -253,5 +330,5 @@ fn panicked(panic: &(dyn Any + Send)) -> Ended {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    raised(Exception::builtin("RuntimeError", format!("the task panicked: {message}")))
+    Ended::raised(Exception::builtin("RuntimeError", format!("the task panicked: {message}")))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use celery::error::TaskError;
-use celery_task::{Registry, Retry, TaskContext};
+use celery_task::{MaxRetries, Registry, Retry, TaskContext};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -60,8 +60,8 @@ pub(crate) fn answer<R: Serialize>(
     if error.is_passing() && context.retries() < MAX_RETRIES {
         let countdown = countdown(context.retries());
         log::warn!("{name}: {}; again in {} seconds", error.message(), countdown.as_secs());
-        let max_retries = Some(MAX_RETRIES);
-        return Err(context.retry(Retry { countdown, max_retries, error: error.exception() }));
+        let retry = Retry::new().countdown(countdown).error(error.exception());
+        return Err(context.retry(retry.max_retries(MaxRetries::AtMost(MAX_RETRIES))));
     }
     log::error!("{name}: {}", error.message());
     if jwt.settings.legacy_error_results {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celery_redis::Client;
-use celery_task::{Call, Ended, Exception, Registry, TaskApp};
+use celery_task::{Call, Ended, Exception, MaxRetries, Registry, RetryTime, TaskApp};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use shared_models::Database;
@@ -45,7 +45,7 @@ impl Tasks {
             ..Call::default()
         };
         let task = self.registry.get(&name).unwrap();
-        let (running, _progress) = task.start(call, self.registry.states(), &self.app);
+        let running = task.start(call, self.registry.states(), &self.app).ended;
         running.await
     }
 
@@ -136,8 +136,9 @@ async fn a_database_that_is_away_is_asked_again_three_times() {
     let Ended::Retries(retry) = tasks.run("initialize_jwt_scopes", json!({}), 0).await else {
         panic!("a retry")
     };
-    assert!(is_operational(&retry.error), "{:?}", retry.error);
-    assert_eq!((retry.countdown, retry.max_retries), (Duration::from_secs(10), Some(3)));
+    assert!(retry.error.as_ref().is_some_and(is_operational), "{:?}", retry.error);
+    assert_eq!(retry.when, Some(RetryTime::Countdown(Duration::from_secs(10))));
+    assert_eq!(retry.max_retries, Some(MaxRetries::AtMost(3)));
     let Ended::Raised { exception, .. } = tasks.run("initialize_jwt_scopes", json!({}), 3).await
     else {
         panic!("no fourth retry")

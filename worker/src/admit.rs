@@ -2,6 +2,7 @@
 
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::message::Message;
+use celery_task::TaskOptions;
 use chrono::{DateTime, Utc};
 
 /// The decision.
@@ -20,9 +21,21 @@ pub(crate) enum Admission {
 }
 
 /// Decides on a message as of `now`; `revoked` says whether its id was.
-pub(crate) fn admit(message: &Message, revoked: bool, now: DateTime<Utc>) -> Admission {
+pub(crate) fn admit(
+    message: &Message,
+    options: &TaskOptions,
+    revoked: bool,
+    now: DateTime<Utc>,
+) -> Admission {
     if revoked {
         return Admission::Revoked;
+    }
+    if message.headers.deliveries > 0 && options.reject_on_worker_lost == Some(false) {
+        return Admission::Refuse(Exception::new(
+            "WorkerLostError",
+            "billiard.exceptions",
+            vec!["Worker exited prematurely: the process that had the message is gone.".into()],
+        ));
     }
     if message.headers.expires.is_some_and(|expires| expires <= now) {
         return Admission::Expired;
@@ -73,10 +86,20 @@ mod tests {
             (None, Some(now), Admission::Expired),
             (Some(now + second), Some(now - second), Admission::Expired),
         ] {
-            assert_eq!(
-                admit(&message(Headers { eta, expires, ..Headers::default() }), false, now),
-                expected
-            );
+            let message = message(Headers { eta, expires, ..Headers::default() });
+            assert_eq!(admit(&message, &TaskOptions::default(), false, now), expected);
+        }
+    }
+
+    #[test]
+    fn a_message_of_a_dead_process_runs_again_unless_its_task_is_not_to() {
+        let lost = message(Headers { deliveries: 1, ..Headers::default() });
+        for (reject_on_worker_lost, runs) in
+            [(None, true), (Some(true), true), (Some(false), false)]
+        {
+            let options = TaskOptions { reject_on_worker_lost, ..TaskOptions::default() };
+            let admission = admit(&lost, &options, false, Utc::now());
+            assert_eq!(admission == Admission::Run, runs, "{admission:?}");
         }
     }
 }

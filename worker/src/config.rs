@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use celery_redis::transport::result_backend::ResultOptions;
-use celery_task::AckPolicy;
+use celery_task::{AckPolicy, Rate, TaskOptions};
 use settings::{ConfigError, Env};
 
 use crate::events::TaskEvents;
@@ -19,14 +19,12 @@ pub struct WorkerConfig {
     pub queues: Vec<String>,
     /// Tasks that run at the same time.
     pub concurrency: usize,
-    /// When messages are acknowledged whose task does not say.
-    pub acks: AckPolicy,
+    /// How tasks are run that do not say otherwise.
+    pub tasks: TaskOptions,
     /// How results are kept.
     pub results: ResultOptions,
     /// What a record says beside the result.
     pub result_detail: ResultDetail,
-    /// Whether a record says that a task has begun.
-    pub track_started: bool,
     /// How long this process may be silent before others take its messages.
     pub lease: Duration,
     /// How often a message is delivered to processes that die with it.
@@ -57,7 +55,6 @@ impl WorkerConfig {
         concurrency: usize,
     ) -> Result<Self, ConfigError> {
         let broker = settings::Broker::from_env(env)?;
-        let late = env.boolean("CELERY_TASK_ACKS_LATE")?.unwrap_or(true);
         let count = |name, range, default: i64| {
             Ok::<_, ConfigError>(env.integer(name, range)?.unwrap_or(default))
         };
@@ -66,7 +63,7 @@ impl WorkerConfig {
             node,
             queues,
             concurrency,
-            acks: if late { AckPolicy::Late } else { AckPolicy::Early },
+            tasks: task_options(env)?,
             results: ResultOptions {
                 expires: env.seconds("CELERY_RESULT_EXPIRES", 0.0..=ONE_YEAR)?.unwrap_or(ONE_DAY),
                 failure_expires: env.seconds("CELERY_RESULT_FAILURE_EXPIRES", 0.0..=ONE_YEAR)?,
@@ -75,7 +72,6 @@ impl WorkerConfig {
                 Some(true) => ResultDetail::WithCall,
                 _ => ResultDetail::Plain,
             },
-            track_started: env.boolean("CELERY_TASK_TRACK_STARTED")?.unwrap_or(false),
             lease: env
                 .seconds("WORKER_LEASE_SECONDS", 1.0..=3600.0)?
                 .unwrap_or(Duration::from_secs(10)),
@@ -94,6 +90,37 @@ impl WorkerConfig {
             shutdown_timeout: env.seconds("WORKER_SHUTDOWN_SECONDS", 0.0..=86_400.0)?,
         })
     }
+}
+
+/// What the worker's settings say for every task, under Celery's names.
+fn task_options(env: &Env) -> Result<TaskOptions, ConfigError> {
+    const ACKS_ON_EITHER: &str = "CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT";
+    let seconds = |name| {
+        Ok::<_, ConfigError>(env.seconds(name, 0.0..=ONE_YEAR)?.map(|limit| limit.as_secs_f64()))
+    };
+    let either = env.boolean(ACKS_ON_EITHER)?;
+    Ok(TaskOptions {
+        acks: env
+            .boolean("CELERY_TASK_ACKS_LATE")?
+            .map(|late| if late { AckPolicy::Late } else { AckPolicy::Early }),
+        acks_on_failure: env.boolean("CELERY_TASK_ACKS_ON_FAILURE")?.or(either),
+        acks_on_timeout: env.boolean("CELERY_TASK_ACKS_ON_TIMEOUT")?.or(either),
+        reject_on_worker_lost: env.boolean("CELERY_TASK_REJECT_ON_WORKER_LOST")?,
+        soft_time_limit: seconds("CELERY_TASK_SOFT_TIME_LIMIT")?,
+        time_limit: seconds("CELERY_TASK_TIME_LIMIT")?,
+        ignore_result: env.boolean("CELERY_TASK_IGNORE_RESULT")?,
+        store_errors_even_if_ignored: env.boolean("CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED")?,
+        track_started: env.boolean("CELERY_TASK_TRACK_STARTED")?,
+        rate_limit: default_rate_limit(env)?,
+        ..TaskOptions::default()
+    })
+}
+
+fn default_rate_limit(env: &Env) -> Result<Option<Rate>, ConfigError> {
+    const NAME: &str = "CELERY_TASK_DEFAULT_RATE_LIMIT";
+    let Some(text) = env.text(NAME)? else { return Ok(None) };
+    Rate::parse(&text)
+        .map_err(|_| env.invalid(NAME, "a number with /s, /m or /h, such as 100/m, or 0 for none"))
 }
 
 const ONE_DAY: Duration = Duration::from_secs(24 * 60 * 60);

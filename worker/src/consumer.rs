@@ -21,7 +21,8 @@ use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::control::RevokedTasks;
 use crate::events::Events;
-use crate::execute::Execution;
+use crate::execute::RunEnd;
+use crate::limits::Limits;
 use crate::request::Request;
 use crate::shutdown::{Shutdown, Stage};
 use crate::state::WorkerState;
@@ -36,6 +37,7 @@ pub(crate) struct Consumer {
     pub(crate) registry: Registry,
     pub(crate) app: TaskApp,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) limits: Limits,
     pub(crate) revoked: RevokedTasks,
     pub(crate) state: Arc<WorkerState>,
     pub(crate) clock: Arc<Clock>,
@@ -116,7 +118,8 @@ impl Consumer {
             Err(rejection) => return self.reject(delivery, rejection).await,
         };
         let revoked = self.revoked.contains(&request.message.id);
-        match admit(&request.message, revoked, self.broker.now()) {
+        let now = self.broker.now();
+        match admit(&request.message, &request.task.options, revoked, now) {
             Admission::Run => self.run(delivery, request, slot).await,
             Admission::Defer { until } => {
                 self.events.received_early(&request);
@@ -142,7 +145,7 @@ impl Consumer {
     ) -> Result<Settled, TransportError> {
         log::info!("{} received", request.label());
         self.events.received(&request);
-        let lent = match request.acks(self.config.acks) {
+        let lent = match request.task.options.acks() {
             AckPolicy::Late => Some(delivery),
             AckPolicy::Early => {
                 if delivery.ack().await? == Settled::LeaseLost {
@@ -152,33 +155,28 @@ impl Consumer {
                 None
             }
         };
-        if self.config.track_started {
+        if request.task.options.track_started == Some(true) {
             self.store_started(&request).await;
         }
         request.reservation.begin();
         self.events.started(&request);
-        match self.execute(&mut request).await {
-            Execution::Ended(ended) => {
-                let settled = self.settle(lent, &request, ended).await;
-                if let Ok(Settled::Done) = settled {
-                    let seconds = request.reservation.runtime().as_secs_f64();
-                    log::info!("{} settled after {seconds:.3} s", request.label());
-                }
-                settled
-            }
-            Execution::TimedOut { exception, rest } => {
-                let settled = self.settle_failure(lent, &request, &exception, None).await;
-                outlast(rest, &request, "beyond its time limit").await;
-                drop(slot);
-                settled
-            }
-            Execution::Terminated { rest } => {
-                let settled = self.settle_terminated(lent, &request).await;
-                outlast(rest, &request, "although it was terminated").await;
-                drop(slot);
-                settled
-            }
+        let executed = self.execute(&mut request).await;
+        let settled = match executed.how {
+            RunEnd::Ended(ended) => self.settle(lent, &request, ended).await,
+            RunEnd::TimedOut(exception) => self.settle_timeout(lent, &request, &exception).await,
+            RunEnd::Terminated => self.settle_terminated(lent, &request).await,
+        };
+        if let Ok(Settled::Done) = settled {
+            let seconds = request.reservation.runtime().as_secs_f64();
+            log::info!("{} settled after {seconds:.3} s", request.label());
         }
+        if let Some(rest) = executed.rest.filter(|rest| !rest.is_finished()) {
+            // Its thread cannot be stopped; the slot stays taken for as long as it runs.
+            log::error!("{} goes on blocking its slot beyond its time limit", request.label());
+            drop(rest.await);
+        }
+        drop(slot);
+        settled
     }
 
     /// One free slot at least, and all others that are free now.
@@ -218,14 +216,5 @@ impl Consumer {
             log::debug!("the lease could not be renewed: {error}");
             Backoff::default().wait().await;
         }
-    }
-}
-
-/// Waits for what is left of a blocking task: its thread cannot be stopped, and the slot stays
-/// taken for as long as it runs.
-async fn outlast<T>(rest: Option<tokio::task::JoinHandle<T>>, request: &Request, how: &str) {
-    if let Some(rest) = rest {
-        log::error!("{} goes on blocking its slot {how}", request.label());
-        drop(rest.await);
     }
 }

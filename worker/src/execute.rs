@@ -1,59 +1,68 @@
-//! Running one task to its end, within its time limit, while its own states are stored.
+//! Running one task to its end, within its time limits, while its own states are stored.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use celery_redis::wire::exception::Exception;
-use celery_task::{Ended, Progress};
+use celery_task::{Ended, Execution, Progress, RunTime, SoftLimitPassed, soft_time_limit_exceeded};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::consumer::Consumer;
 use crate::request::Request;
 
-/// A run that ended, or that ran out of time.
-pub(crate) enum Execution {
-    /// It ended by itself.
+/// How a run came to its end.
+pub(crate) struct Executed {
+    pub(crate) how: RunEnd,
+    /// What is left of a run that was ended before its time: a task that blocks its thread goes on.
+    pub(crate) rest: Option<JoinHandle<Ended>>,
+}
+
+/// Who ended a run.
+pub(crate) enum RunEnd {
+    /// Itself, or its soft time limit.
     Ended(Ended),
-    /// Its hard time limit passed. A blocking task's thread goes on: `rest` is what is left of it.
-    TimedOut { exception: Exception, rest: Option<tokio::task::JoinHandle<Ended>> },
-    /// Somebody had it stopped. A blocking task's thread goes on, too.
-    Terminated { rest: Option<tokio::task::JoinHandle<Ended>> },
+    /// Its hard time limit.
+    TimedOut(Exception),
+    /// Somebody had it stopped.
+    Terminated,
 }
 
 impl Consumer {
     /// Runs the task of `request`.
-    pub(crate) async fn execute(self: &Arc<Self>, request: &mut Request) -> Execution {
+    pub(crate) async fn execute(self: &Arc<Self>, request: &mut Request) -> Executed {
+        let limits = self.limits.times(&request.message.task, &request.message.headers);
         let call = request.take_call(&self.config.node);
-        let limit = request.time_limit();
-        let (run, progress) = request.task.start(call, self.registry.states(), &self.app);
-        let mut run = tokio::spawn(run);
-        let reports = self.store_progress(request, progress);
-        tokio::select! {
+        let started = request.task.start(call, self.registry.states(), &self.app);
+        let mut run = tokio::spawn(started.ended);
+        let reports = self.store_progress(request, started.progress);
+        let how = tokio::select! {
             biased;
-            ended = &mut run => Execution::Ended(joined(ended)),
-            () = time_limit(limit) => {
-                let exception = Exception::new(
+            ended = &mut run => {
+                return Executed { how: RunEnd::Ended(joined(ended)), rest: None };
+            }
+            () = soft_limit(limits.soft, request, &started.time) => {
+                let retries = request.message.headers.retries;
+                RunEnd::Ended(request.task.options.after(soft_time_limit_exceeded(), retries))
+            }
+            seconds = passed(limits.hard) => {
+                log::error!("{}: its hard time limit ({seconds} s) is exceeded", request.label());
+                RunEnd::TimedOut(Exception::new(
                     "TimeLimitExceeded",
                     "billiard.exceptions",
-                    vec![limit.map_or(Value::Null, Value::from)],
-                );
-                if request.task.blocking {
-                    return Execution::TimedOut { exception, rest: Some(run) };
-                }
-                run.abort();
-                Execution::TimedOut { exception, rest: None }
+                    vec![number(seconds)],
+                ))
             }
             signal = request.reservation.terminated() => {
                 log::warn!("{} is terminated (signal {})", request.label(), signal.0);
-                if request.task.blocking {
-                    return Execution::Terminated { rest: Some(run) };
-                }
-                run.abort();
-                Execution::Terminated { rest: None }
+                RunEnd::Terminated
             }
             ended = reports => match ended {},
-        }
+        };
+        started.time.end();
+        run.abort();
+        Executed { how, rest: Some(run) }
     }
 
     /// Stores each state that the task sets; never ends.
@@ -72,11 +81,32 @@ impl Consumer {
     }
 }
 
-async fn time_limit(seconds: Option<f64>) {
-    match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-        Some(limit) => tokio::time::sleep(limit).await,
+/// Ends when the soft limit has passed and the run has to be ended for it.
+async fn soft_limit(limit: Option<f64>, request: &Request, time: &RunTime) {
+    let seconds = passed(limit).await;
+    log::warn!("{}: its soft time limit ({seconds} s) is exceeded", request.label());
+    let ends_itself = time.pass_soft_limit() == SoftLimitPassed::TaskEndsItself;
+    if ends_itself || request.task.execution == Execution::Blocking {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Ends when so many seconds have passed.
+async fn passed(limit: Option<f64>) -> f64 {
+    match limit.and_then(|seconds| Some((seconds, Duration::try_from_secs_f64(seconds).ok()?))) {
+        Some((seconds, limit)) => {
+            tokio::time::sleep(limit).await;
+            seconds
+        }
         None => std::future::pending().await,
     }
+}
+
+/// Whole seconds are the integer that Python's callers give.
+fn number(seconds: f64) -> Value {
+    #[allow(clippy::cast_possible_truncation)]
+    let whole = (seconds.fract() == 0.0 && seconds < 1e15).then_some(seconds as i64);
+    whole.map_or_else(|| Value::from(seconds), Value::from)
 }
 
 fn joined(ended: Result<Ended, tokio::task::JoinError>) -> Ended {

@@ -13,9 +13,12 @@ mod events;
 mod execute;
 mod heartbeat;
 mod lease_keeper;
+#[allow(dead_code, reason = "remote control and the waiting room use the rest of it")]
+mod limits;
 mod promoter;
 mod reaper;
 mod request;
+mod retry;
 mod settle;
 mod shutdown;
 mod state;

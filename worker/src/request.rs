@@ -7,7 +7,8 @@ use celery_redis::transport::delivery::Delivery;
 use celery_redis::wire::call_record::CallRecord;
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::message::{Message, Undecodable};
-use celery_task::{AckPolicy, Call, Registry, TaskDefinition};
+use celery_redis::wire::result::{Outcome, State};
+use celery_task::{Call, Registry, TaskDefinition};
 
 use crate::config::{ResultDetail, WorkerConfig};
 use crate::state::{Reservation, WorkerState};
@@ -68,24 +69,20 @@ impl Request {
         })
     }
 
-    /// The name and id as Celery logs them.
+    /// The name, or the one that the caller wants shown, and the id, as Celery logs them.
     pub(crate) fn label(&self) -> String {
-        format!("{}[{}]", self.message.task, self.message.id)
+        let name = self.message.headers.shadow.as_ref().unwrap_or(&self.message.task);
+        format!("{name}[{}]", self.message.id)
     }
 
-    /// When it is acknowledged.
-    pub(crate) fn acks(&self, default: AckPolicy) -> AckPolicy {
-        self.task.acks.unwrap_or(default)
-    }
-
-    /// Whether nobody wants the result.
-    pub(crate) fn ignores_result(&self) -> bool {
-        self.message.headers.ignore_result.unwrap_or(false)
-    }
-
-    /// The hard time limit in seconds, the message's before the task's.
-    pub(crate) fn time_limit(&self) -> Option<f64> {
-        self.message.headers.time_limit.or(self.task.time_limit)
+    /// Whether its outcome is not to be stored: as the caller says, else as the task does. A
+    /// failure may have to be stored all the same.
+    pub(crate) fn drops(&self, outcome: &Outcome) -> bool {
+        let options = &self.task.options;
+        let ignores = self.message.headers.ignore_result.or(options.ignore_result);
+        let is_error = matches!(outcome.state, State::Failure | State::Revoked);
+        let keeps_errors = options.store_errors_even_if_ignored.unwrap_or(false);
+        ignores.unwrap_or(false) && !(is_error && keeps_errors)
     }
 
     /// The call for the task; its arguments leave the request.

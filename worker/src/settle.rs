@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use celery_redis::transport::connection::TransportError;
 use celery_redis::transport::dead_letters::Reason;
-use celery_redis::transport::delivery::{Delivery, Settled, StoredResult};
+use celery_redis::transport::delivery::{Delivery, Position, Settled, StoredResult};
 use celery_redis::wire::exception::Exception;
+use celery_redis::wire::python_json;
 use celery_redis::wire::result::{Outcome, State, TaskMeta};
 use celery_redis::wire::signature::Encoded;
-use celery_redis::wire::{python_json, retry};
 use celery_task::{Ended, Progress, Retry};
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::consumer::Consumer;
 use crate::request::{Rejection, Request};
+use crate::retry::{self, Again};
 
 /// A delivery on its way to settlement; `None` where it was acknowledged before the run.
 pub(crate) type Lent = Option<Delivery>;
@@ -80,6 +82,26 @@ impl Consumer {
                 self.settle_failure(lent, request, &exception, Some(traceback)).await
             }
             Ended::Retries(retry) => self.settle_retry(lent, request, retry).await,
+            Ended::Ignored => {
+                log::info!("{} is ignored by its task", request.label());
+                self.conclude(lent, Vec::new(), None).await
+            }
+            Ended::Rejected { reason, requeue: false } => {
+                self.settle_rejected(lent, request, reason).await
+            }
+            Ended::Rejected { requeue: true, .. } => match lent {
+                Some(delivery) => {
+                    log::info!("{} goes back to its queue", request.label());
+                    delivery.requeue(Position::Tail).await
+                }
+                None => {
+                    log::warn!(
+                        "{} cannot go back to its queue: it was acknowledged before it ran",
+                        request.label()
+                    );
+                    Ok(Settled::Done)
+                }
+            },
         }
     }
 
@@ -109,43 +131,51 @@ impl Consumer {
         request: &Request,
         retry: Retry,
     ) -> Result<Settled, TransportError> {
-        if retry.max_retries.is_some_and(|most| request.message.headers.retries >= most) {
-            return self.settle_failure(lent, request, &retry.error, None).await;
-        }
-        let now = Utc::now();
-        let Some(later) =
-            TimeDelta::from_std(retry.countdown).ok().and_then(|wait| now.checked_add_signed(wait))
-        else {
-            let message =
-                format!("a retry in {} s is beyond all dates", retry.countdown.as_secs_f64());
-            let exception = Exception::builtin("OverflowError", message);
-            return self.settle_failure(lent, request, &exception, None).await;
-        };
-        let eta = (!retry.countdown.is_zero()).then_some(later);
-        let again = match retry::retried(&request.envelope, eta, now, &self.producer.origin) {
-            Ok(bytes) => Encoded {
-                id: request.message.id.clone(),
-                queue: request.queue.clone(),
-                priority: request.message.priority,
-                bytes,
-            },
-            Err(error) => {
-                let exception = Exception::celery(
-                    "MaxRetriesExceededError",
-                    format!("the message cannot be sent again: {error}"),
-                );
-                return self.settle_failure(lent, request, &exception, None).await;
+        match retry::again(request, retry, Utc::now(), &self.producer.origin) {
+            Again::GiveUp(exception) => {
+                let traceback = exception.traceback();
+                self.settle_failure(lent, request, &exception, Some(traceback)).await
             }
-        };
-        log::info!(
-            "{} retries in {:.1} s: {}",
-            request.label(),
-            retry.countdown.as_secs_f64(),
-            retry.error.exc_type
-        );
-        let outcome = Outcome { state: State::Retry, ..Outcome::failure(&retry.error, None) };
-        let itself = json_children(&request.message.id);
-        self.settle_outcome(lent, request, vec![again], &outcome, &itself).await
+            Again::Send { message, outcome, when } => {
+                log::info!("{} retries {when}", request.label());
+                let itself = json_children(&request.message.id);
+                self.settle_outcome(lent, request, vec![message], &outcome, &itself).await
+            }
+        }
+    }
+
+    /// Ends a message that its task refused (`Reject` in Celery).
+    async fn settle_rejected(
+        &self,
+        lent: Lent,
+        request: &Request,
+        reason: Value,
+    ) -> Result<Settled, TransportError> {
+        let args = vec![reason, Value::Bool(false)];
+        let exception = Exception::new("Reject", "celery.exceptions", args);
+        self.settle_failure(lent, request, &exception, None).await
+    }
+
+    /// Ends a message whose run met its hard time limit.
+    pub(crate) async fn settle_timeout(
+        &self,
+        lent: Lent,
+        request: &Request,
+        exception: &Exception,
+    ) -> Result<Settled, TransportError> {
+        match lent {
+            Some(delivery) if request.task.options.acks_on_timeout == Some(false) => {
+                if !delivery.is_ours().await? {
+                    return Ok(Settled::LeaseLost);
+                }
+                let outcome = Outcome::failure(exception, None);
+                if !request.drops(&outcome) {
+                    self.results.store(&self.record(request, &outcome, no_children())).await?;
+                }
+                delivery.requeue(Position::Tail).await
+            }
+            lent => self.settle_failure(lent, request, exception, None).await,
+        }
     }
 
     async fn settle_outcome(
@@ -156,7 +186,7 @@ impl Consumer {
         outcome: &Outcome,
         children: &RawValue,
     ) -> Result<Settled, TransportError> {
-        let result = (!request.ignores_result()).then(|| self.record(request, outcome, children));
+        let result = (!request.drops(outcome)).then(|| self.record(request, outcome, children));
         let settled = self.conclude(lent, follow_ups, result).await;
         if let Ok(Settled::Done) = settled {
             self.events.settled(request, outcome);
@@ -203,12 +233,12 @@ impl Consumer {
     /// Stores a state that the task has on its way. Lost states are not made up for: the next one
     /// says more.
     pub(crate) async fn store_state(&self, request: &Request, progress: Progress) {
-        if request.ignores_result() {
-            return;
-        }
         let result = python_json::to_string(&progress.meta).and_then(RawValue::from_string);
         let Ok(result) = result else { return };
         let outcome = Outcome { state: State::from(progress.state), result, traceback: None };
+        if request.drops(&outcome) {
+            return;
+        }
         let record = self.record(request, &outcome, no_children());
         if let Err(error) = self.results.store(&record).await {
             log::warn!(

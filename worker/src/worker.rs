@@ -27,6 +27,7 @@ use crate::config::WorkerConfig;
 use crate::consumer::Consumer;
 use crate::control::{self, RevokedTasks};
 use crate::events::{EventQueue, Events};
+use crate::limits::Limits;
 use crate::shutdown::{Shutdown, Stage};
 use crate::state::WorkerState;
 use crate::{heartbeat, lease_keeper, promoter, reaper};
@@ -58,7 +59,8 @@ pub enum WorkerError {
 
 impl Worker {
     /// A worker for the tasks of `registry`.
-    pub fn new(config: WorkerConfig, registry: Registry) -> Result<Self, WorkerError> {
+    pub fn new(config: WorkerConfig, mut registry: Registry) -> Result<Self, WorkerError> {
+        registry.set_defaults(&config.tasks);
         let broker = connection_settings(&config.broker, &config.broker.url)?;
         let backend = match &config.broker.result_backend {
             Some(url) => Some(connection_settings(&config.broker, url)?),
@@ -100,6 +102,7 @@ impl Worker {
             events: Arc::clone(&events),
             slots: Arc::new(Semaphore::new(self.config.concurrency)),
             revoked,
+            limits: Limits::new(&self.registry),
             registry: self.registry,
             config: self.config,
         });

@@ -41,6 +41,11 @@ impl Exception {
         format!("{}({})", self.exc_type, args.join(", "))
     }
 
+    /// The traceback of an exception that names no lines.
+    pub fn traceback(&self) -> String {
+        format!("Traceback (most recent call last):\n{}\n", self.traceback_line())
+    }
+
     /// The last line of a Python traceback: `ValueError: boom`.
     pub fn traceback_line(&self) -> String {
         let class = match self.exc_module.as_str() {

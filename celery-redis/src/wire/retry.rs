@@ -3,27 +3,39 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
+use serde::de::Error as _;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::envelope::DELIVERY_COUNT;
-use super::isoformat;
-use super::python_json;
+use super::message::Message;
 use super::raw_map::RawMap;
+use super::{isoformat, python_json, python_repr};
 
-/// The same call once more: same id and everything else, one retry more, a new eta.
+/// What a retry changes about a call.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retried<'a> {
+    /// Not before; `None` for a retry without delay.
+    pub eta: Option<DateTime<Utc>>,
+    /// Other positional arguments.
+    pub args: Option<&'a [Value]>,
+    /// Other keyword arguments.
+    pub kwargs: Option<&'a Map<String, Value>>,
+}
+
+/// The same call once more: same id and everything else, one retry more, and what is `changed`.
 ///
-/// `eta` is `None` for a retry without delay. The deliveries counted so far are forgotten: the
-/// message that they were counted on is settled.
+/// The deliveries counted so far are forgotten: the message that they were counted on is settled.
 pub fn retried(
     envelope: &[u8],
-    eta: Option<DateTime<Utc>>,
+    changed: &Retried<'_>,
     now: DateTime<Utc>,
     origin: &str,
 ) -> serde_json::Result<Vec<u8>> {
     let mut outer: RawMap = serde_json::from_slice(envelope)?;
     let mut headers: RawMap = outer.read("headers").unwrap_or_default();
     let mut properties: RawMap = outer.read("properties").unwrap_or_default();
-    let eta = eta.map(isoformat::format);
+    let eta = changed.eta.map(isoformat::format);
     headers.remove("redelivered");
     headers.remove(DELIVERY_COUNT);
     if headers.get("task").is_some() {
@@ -34,6 +46,12 @@ pub fn retried(
             let id: Option<String> = headers.read("id");
             headers.set("parent_id", &id)?;
         }
+        if changed.args.is_some() || changed.kwargs.is_some() {
+            let called = Message::decode(envelope).map_err(serde_json::Error::custom)?;
+            call_with(changed, &called, &mut outer, &mut headers, &mut properties)?;
+        }
+    } else if changed.args.is_some() || changed.kwargs.is_some() {
+        return Err(serde_json::Error::custom("protocol 1 cannot be retried with other arguments"));
     } else {
         outer.set("body", &retried_protocol_1(&outer, &properties, eta.as_deref())?)?;
     }
@@ -51,6 +69,32 @@ pub fn retried(
     outer.set("headers", &headers)?;
     outer.set("properties", &properties)?;
     python_json::to_string(&outer).map(String::into_bytes)
+}
+
+/// The body with other arguments, in JSON whatever it was in before, as Celery sends it.
+fn call_with(
+    changed: &Retried<'_>,
+    called: &Message,
+    outer: &mut RawMap,
+    headers: &mut RawMap,
+    properties: &mut RawMap,
+) -> serde_json::Result<()> {
+    let args = changed.args.unwrap_or(&called.body.args);
+    let kwargs = changed.kwargs.unwrap_or(&called.body.kwargs);
+    let embed = &called.body.embed;
+    let mut follows = RawMap::default();
+    follows.set("callbacks", &embed.callbacks)?;
+    follows.set("errbacks", &embed.errbacks)?;
+    follows.set("chain", &embed.chain)?;
+    follows.set("chord", &embed.chord)?;
+    let body = python_json::to_string(&(args, kwargs, follows))?;
+    outer.set("body", &STANDARD.encode(body))?;
+    outer.set("content-type", "application/json")?;
+    outer.set("content-encoding", "utf-8")?;
+    properties.set("body_encoding", "base64")?;
+    headers.remove("compression");
+    headers.set("argsrepr", &python_repr::args(args))?;
+    headers.set("kwargsrepr", &python_repr::kwargs(kwargs))
 }
 
 /// Protocol 1 has the same fields in its body.

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             .register::<tasks::fail>()
             .register::<tasks::panic>()
             .register::<tasks::retry>()
+            .register::<tasks::refuse>()
             .register::<tasks::record>()
             .register::<tasks::progress>();
         Ok(())

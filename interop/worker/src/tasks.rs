@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use celery::task::TaskResult;
 use celery_redis::transport::connection::{Connection, TransportError, UrlError};
-use celery_task::{Exception, Retry, TaskContext};
+use celery_task::{Exception, MaxRetries, Retry, TaskContext};
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::OnceCell;
@@ -115,11 +115,23 @@ pub(crate) async fn retry(times: u32, countdown: f64, max_retries: Option<u32>) 
         return Ok(context.retries());
     }
     let error = Exception::builtin("KeyError", "again");
-    Err(context.retry(Retry {
-        countdown: duration(countdown),
-        max_retries: max_retries.or(Some(3)),
-        error,
+    let retry = Retry::new().countdown(duration(countdown)).error(error);
+    Err(context.retry(match max_retries {
+        Some(most) => retry.max_retries(MaxRetries::AtMost(most)),
+        None => retry,
     }))
+}
+
+/// Ends in a way of Celery's own: `ignore`, `reject`, or `requeue` until it is redelivered.
+#[celery::task(name = "bench.refuse")]
+pub(crate) async fn refuse(how: String) -> TaskResult<String> {
+    let context = TaskContext::current();
+    match how.as_str() {
+        "ignore" => Err(context.ignore()),
+        "reject" => Err(context.reject("no")),
+        "requeue" if !context.call().redelivered => Err(context.requeue("not here")),
+        _ => Ok("second".to_owned()),
+    }
 }
 
 /// Writes "begun" and, `seconds` later, "ended" into the ledger; asks for a retry until it was
@@ -138,7 +150,8 @@ pub(crate) async fn record(key: String, seconds: f64, retries: u32) -> TaskResul
         return Ok(());
     }
     let error = Exception::builtin("KeyError", "again");
-    Err(context.retry(Retry { countdown: duration(seconds), max_retries: Some(retries), error }))
+    let retry = Retry::new().countdown(duration(seconds)).error(error);
+    Err(context.retry(retry.max_retries(MaxRetries::AtMost(retries))))
 }
 
 /// Shows `steps` states on its way, each for `seconds`.
