@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use settings::logging;
 
@@ -12,12 +13,12 @@ const DEFAULT_QUEUE: &str = "celery";
 const AFTER_HELP: &str = "\
 Exit status:
   0   done; health: healthy
-  1   health: warning
+  1   health: warning; token verify: refused
   2   health: critical
   64  the command line is wrong
   69  Redis cannot be reached
   70  the work failed: the task, the command, or the tables are not what is needed
-  71  the system refused something, such as writing a file
+  71  the system refused something, such as reading or writing a file
   74  the database cannot be reached
   75  no result came in time
   78  a setting is wrong
@@ -54,7 +55,7 @@ pub(crate) enum Command {
     /// Make a new signing key pair, if one is due
     Rotate(Rotate),
     /// Judge key pairs, tokens and scopes; the exit status tells
-    Health(Via),
+    Health(Health),
     /// List key pairs, scopes and tokens
     Status,
     /// Make a new signing key pair now
@@ -73,9 +74,26 @@ pub(crate) enum Command {
     EncryptKeys(DryRun),
     /// Store the private keys without encryption again
     DecryptKeys(DryRun),
+    /// Show who did what to key pairs and tokens, when and why
+    Audit(Audit),
+    /// Issue, verify, inspect or revoke a token, for support and for tests
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look at the queues and the workers
     #[command(subcommand)]
     Queue(QueueCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Sign a token for a user and record it; prints the token
+    Issue(TokenIssue),
+    /// Say whether a token is accepted, and why not; the exit status tells
+    Verify(TokenVerify),
+    /// Show everything that is known of a token
+    Inspect(TokenInspect),
+    /// Have a token refused from now on
+    Revoke(TokenRevoke),
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +136,92 @@ pub(crate) struct DeadNames {
     /// All of them
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    #[command(flatten)]
+    pub(crate) via: Via,
+    /// Report again and again until Ctrl-C, every so many seconds [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "10",
+        value_parser = seconds
+    )]
+    pub(crate) watch: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// The most events to show, of the newest
+    #[arg(long, value_name = "NUMBER", default_value = "50")]
+    pub(crate) limit: u32,
+    /// Only those of the last so many days
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: Option<u32>,
+    /// Only those of this key pair, by its kid or its id
+    #[arg(long, value_name = "KID")]
+    pub(crate) keypair: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenIssue {
+    /// The key of the user, as the site's user table has it
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: String,
+    /// What the token is to permit; may be given several times
+    #[arg(long = "scope", value_name = "NAME")]
+    pub(crate) scopes: Vec<String>,
+    /// How long it is to live [default: JWT_DEFAULT_EXPIRY_HOURS]
+    #[arg(long, value_name = "HOURS", value_parser = hours)]
+    pub(crate) expires_in: Option<TimeDelta>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) purpose: String,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+}
+
+/// A token is a secret, and a command line is not: it comes from a file or from standard input.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFile {
+    /// The file with the token; `-`: standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenVerify {
+    #[command(flatten)]
+    pub(crate) token: TokenFile,
+    /// What the token has to permit; may be given several times
+    #[arg(long = "scope", value_name = "NAME")]
+    pub(crate) scopes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenInspect {
+    #[command(flatten)]
+    pub(crate) token: TokenFile,
+    /// What is recorded of the token with this jti, instead
+    #[arg(long, value_name = "JTI", conflicts_with = "file")]
+    pub(crate) jti: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenRevoke {
+    #[command(flatten)]
+    pub(crate) token: TokenFile,
+    /// The token with this jti, instead
+    #[arg(long, value_name = "JTI", conflicts_with = "file")]
+    pub(crate) jti: Option<String>,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
 }
 
 /// How a task is done: here, or by a worker.
@@ -186,6 +290,15 @@ fn level(name: &str) -> Result<String, String> {
     logging::parse_level(name).map(|_| name.to_owned())
 }
 
+fn hours(text: &str) -> Result<TimeDelta, String> {
+    let hours: Option<f64> = text.parse().ok();
+    hours
+        .filter(|hours| *hours > 0.0 && *hours <= 876_000.0)
+        .map(|hours| TimeDelta::seconds((hours * 3600.0).round() as i64))
+        .filter(|life| !life.is_zero())
+        .ok_or_else(|| "it must be a number of hours above 0".to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds
@@ -229,6 +342,11 @@ mod tests {
             "jwt_manage cleanup --timeout 0",
             "jwt_manage cleanup --timeout NaN",
             "jwt_manage status --queue",
+            "jwt_manage health --watch 0",
+            "jwt_manage token issue",
+            "jwt_manage token issue --user 1 --expires-in 0",
+            "jwt_manage token revoke file --jti x",
+            "jwt_manage audit --days 0",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

@@ -1,6 +1,7 @@
 //! Everything that ends a command early: what failed, where, and what to do about it.
 
 use std::error::Error;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,9 +11,14 @@ use celery_redis::transport::connection::{TransportError, UrlError};
 use settings::ConfigError;
 use shared_models::DatabaseError;
 use tasks::JwtError;
+use tasks::token::TokenError;
+
+use crate::report::bad;
 
 /// Statuses in the manner of sysexits.h, apart from those of `health`.
 pub(crate) mod exit {
+    /// Of `token verify`, as `health` says a warning.
+    pub(crate) const REFUSED: u8 = 1;
     pub(crate) const USAGE: u8 = 64;
     pub(crate) const BROKER: u8 = 69;
     pub(crate) const WORK: u8 = 70;
@@ -49,6 +55,12 @@ pub(crate) enum Failure {
     Message(#[source] ClientError),
     #[error("{} cannot be written", path.display())]
     File { path: PathBuf, source: std::io::Error },
+    #[error("the token cannot be read from {}", path.display())]
+    TokenFile { path: PathBuf, source: std::io::Error },
+    #[error("no token was given: it is read from standard input, or from the file that is named")]
+    NoToken,
+    #[error(transparent)]
+    Token(TokenError),
     #[error("the output cannot be written")]
     Output(#[source] std::io::Error),
     #[error("no threads can be started")]
@@ -83,7 +95,25 @@ impl From<JwtError> for Failure {
     }
 }
 
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Jwt(error) => error.into(),
+            error => Self::Token(error),
+        }
+    }
+}
+
 impl Failure {
+    /// Says it on standard error.
+    pub(crate) fn complain(&self) {
+        let mut output = anstream::stderr().lock();
+        let hint = self.hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
+        let line = format!("{} {}{hint}", bad("error:"), self.sentence());
+        // Where this cannot be written either, only the exit status is left to tell.
+        writeln!(output, "{line}").ok();
+    }
+
     /// The status that the program ends with.
     pub(crate) fn exit(&self) -> u8 {
         match self {
@@ -99,9 +129,13 @@ impl Failure {
             | Self::Work { .. }
             | Self::UnknownResult { .. }
             | Self::NoDeadLetter { .. }
+            | Self::Token(_)
             | Self::Message(_) => exit::WORK,
             Self::NoResult { .. } => exit::NO_RESULT,
-            Self::File { .. } | Self::Output(_) | Self::Runtime(_) => exit::SYSTEM,
+            Self::NoToken => exit::USAGE,
+            Self::File { .. } | Self::TokenFile { .. } | Self::Output(_) | Self::Runtime(_) => {
+                exit::SYSTEM
+            }
         }
     }
 

@@ -12,7 +12,6 @@ mod queued;
 mod report;
 mod session;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -20,7 +19,7 @@ use settings::{Env, logging};
 
 use cli::Arguments;
 use failure::{Failure, exit};
-use report::{Report, bad};
+use report::{Output, Report};
 use session::Session;
 
 /// What these log about an outage, the error says already.
@@ -39,25 +38,18 @@ fn main() -> ExitCode {
         Some(level) => logging::init(Some(level)),
         None => logging::init_with(LOG_FILTERS),
     }
-    let outcome = run(&arguments).and_then(|report| {
-        report.write(arguments.json)?;
+    let output = if arguments.json { Output::Json } else { Output::Text };
+    let outcome = run(&arguments, output).and_then(|report| {
+        report.write(output)?;
         Ok(report.exit)
     });
     ExitCode::from(outcome.unwrap_or_else(|failure| {
-        complain(&failure);
+        failure.complain();
         failure.exit()
     }))
 }
 
-fn run(arguments: &Arguments) -> Result<Report, Failure> {
+fn run(arguments: &Arguments, output: Output) -> Result<Report, Failure> {
     let session = Session::new(Env::load(arguments.settings.as_deref())?);
-    commands::run(&session, &arguments.command)
-}
-
-fn complain(failure: &Failure) {
-    let mut output = anstream::stderr().lock();
-    let hint = failure.hint().map(|hint| format!("\n  {hint}")).unwrap_or_default();
-    let line = format!("{} {}{hint}", bad("error:"), failure.sentence());
-    // Where this cannot be written either, only the exit status is left to tell.
-    writeln!(output, "{line}").ok();
+    commands::run(&session, &arguments.command, output)
 }

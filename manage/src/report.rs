@@ -30,6 +30,15 @@ pub(crate) fn heading(text: impl Display) -> String {
     format!("{HEADING}{text}{HEADING:#}")
 }
 
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// One object in one line.
+    Json,
+    /// Lines for people.
+    Text,
+}
+
 /// The outcome of a command.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -50,10 +59,16 @@ impl Report {
         Ok(Self::new(json(data)?, lines))
     }
 
+    /// With a line above the others.
+    pub(crate) fn headed(mut self, line: String) -> Self {
+        self.lines.insert(0, line);
+        self
+    }
+
     /// Writes it to standard output; colours only where that is a terminal which wants them.
-    pub(crate) fn write(&self, json: bool) -> Result<(), Failure> {
+    pub(crate) fn write(&self, form: Output) -> Result<(), Failure> {
         let mut output = anstream::stdout().lock();
-        if json {
+        if form == Output::Json {
             writeln!(output, "{}", self.data).map_err(Failure::Output)?;
         } else {
             for line in &self.lines {

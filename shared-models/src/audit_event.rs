@@ -12,7 +12,7 @@ pub struct AuditEvent {
     pub id: i64,
     /// When.
     pub at: UtcDateTime,
-    /// What: created, activated, deactivated, deleted.
+    /// What: a word or two, such as created, activated, deactivated, deleted.
     pub action: String,
     /// The key pair's primary key as text.
     pub key_pair: String,
@@ -61,9 +61,31 @@ impl AuditEvent {
     ///
     /// Those of the database.
     pub fn newest(connection: &mut AnyConnection, limit: u32) -> QueryResult<Vec<Self>> {
-        dsl::jwt_maintenance_audit_event
+        Self::newest_of(connection, limit, None, None)
+    }
+
+    /// As [`AuditEvent::newest`], of those since `since`, and of the key pair whose `kid` or
+    /// primary key is `key_pair`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn newest_of(
+        connection: &mut AnyConnection,
+        limit: u32,
+        since: Option<UtcDateTime>,
+        key_pair: Option<&str>,
+    ) -> QueryResult<Vec<Self>> {
+        let mut events = dsl::jwt_maintenance_audit_event
             .order(dsl::id.desc())
             .limit(i64::from(limit))
-            .load(connection)
+            .into_boxed();
+        if let Some(since) = since {
+            events = events.filter(dsl::at.ge(since));
+        }
+        if let Some(key_pair) = key_pair {
+            events = events.filter(dsl::kid.eq(key_pair).or(dsl::key_pair.eq(key_pair)));
+        }
+        events.load(connection)
     }
 }

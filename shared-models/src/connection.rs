@@ -12,6 +12,9 @@ use diesel::{MultiConnection, PgConnection, SqliteConnection};
 /// Any number that other programs are unlikely to lock; given back at the end of a transaction.
 const KEY_PAIR_LOCK: &str = "SELECT pg_advisory_xact_lock(7305809153227281154)";
 
+/// How long a statement waits for another transaction's locks, as PostgreSQL reads it.
+pub(crate) const LOCK_TIMEOUT: &str = "30s";
+
 /// A connection to PostgreSQL or to SQLite.
 #[derive(MultiConnection)]
 pub enum AnyConnection {
@@ -75,6 +78,31 @@ impl AnyConnection {
                 Err(error)
             }
         }
+    }
+}
+
+impl AnyConnection {
+    /// Runs `work` in the transaction that is open so that its failure undoes nothing else, and so
+    /// that on PostgreSQL it waits for nobody's lock for long. On SQLite the transaction has the
+    /// only lock there is.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`; the transaction goes on all the same.
+    pub fn attempt<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.transaction(|connection| {
+            if connection.is_postgres() {
+                connection.batch_execute("SET LOCAL lock_timeout = '1s'")?;
+            }
+            let value = work(connection)?;
+            if connection.is_postgres() {
+                connection.batch_execute(&format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))?;
+            }
+            Ok(value)
+        })
     }
 }
 

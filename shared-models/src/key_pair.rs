@@ -1,5 +1,6 @@
 //! `jwt_auth_jwtkeypair`: the keys that sign and verify.
 
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Bool, Text};
@@ -142,12 +143,28 @@ impl KeyPair {
         before: &str,
         after: &str,
     ) -> QueryResult<bool> {
+        overwrite_what_is_freed(connection)?;
         diesel::update(
             dsl::jwt_auth_jwtkeypair
                 .filter(dsl::id.eq(self.id))
                 .filter(dsl::private_key_pem.eq(before)),
         )
         .set(dsl::private_key_pem.eq(after))
+        .execute(connection)
+        .map(|changed| changed == 1)
+    }
+
+    /// Overwrites the private half with nothing. Says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn wipe_private_key(id: RowId, connection: &mut AnyConnection) -> QueryResult<bool> {
+        overwrite_what_is_freed(connection)?;
+        diesel::update(
+            dsl::jwt_auth_jwtkeypair.filter(dsl::id.eq(id)).filter(dsl::private_key_pem.ne("")),
+        )
+        .set(dsl::private_key_pem.eq(""))
         .execute(connection)
         .map(|changed| changed == 1)
     }
@@ -194,6 +211,15 @@ impl KeyPair {
         let gone: Vec<Id> = query.load(connection)?;
         Ok(gone.into_iter().map(|row| row.id).collect())
     }
+}
+
+/// Where SQLite frees a part of its file, the bytes stay there unless it is told otherwise.
+/// PostgreSQL knows no such thing: there they go with the next vacuum.
+fn overwrite_what_is_freed(connection: &mut AnyConnection) -> QueryResult<()> {
+    if connection.is_postgres() {
+        return Ok(());
+    }
+    connection.batch_execute("PRAGMA secure_delete = ON")
 }
 
 #[derive(QueryableByName)]

@@ -21,6 +21,36 @@ pub struct Layout {
     pub token_created: Option<&'static str>,
     /// Whether there is an index over the tokens that begins with `expires_at`.
     pub token_expiry_index: bool,
+    /// What else a token's row has.
+    pub token: TokenColumns,
+}
+
+/// What a token's row has beyond the columns that maintenance cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenColumns {
+    /// The primary keys of tokens.
+    pub ids: IdKind,
+    /// Whether there is a `token_id`, the `jti`.
+    pub jti: bool,
+    /// The keys of the site's users, where there is a `user_id`.
+    pub user: Option<UserIdKind>,
+    /// Whether there is a `created_at`.
+    pub created_at: bool,
+    /// Whether there is an `issued_at`.
+    pub issued_at: bool,
+    /// Whether there is a `purpose`.
+    pub purpose: bool,
+}
+
+/// The primary keys of a site's users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserIdKind {
+    /// Numbers.
+    Integer,
+    /// UUIDs.
+    Uuid,
+    /// Any text.
+    Text,
 }
 
 /// Who makes the primary key of a new row.
@@ -36,6 +66,13 @@ const KEY_PAIR: &str = "jwt_auth_jwtkeypair";
 const SCOPE: &str = "jwt_auth_jwtscope";
 const TOKEN: &str = "jwt_auth_jwttoken";
 const TOKEN_SCOPES: &str = "jwt_auth_jwttoken_scopes";
+
+/// The error for a column that most work can do without, and some cannot.
+pub(crate) fn lacks(table: &str, column: &str) -> DatabaseError {
+    DatabaseError::Schema(format!("table {table} has no column {column}: {DJANGO_ADDS_IT}"))
+}
+
+const DJANGO_ADDS_IT: &str = "a migration of the Django app jwt_auth has to add it (`manage.py makemigrations jwt_auth`, then `migrate`)";
 
 /// Every table with the columns that we cannot do without.
 const NEEDED: [(&str, &[&str]); 8] = [
@@ -94,6 +131,11 @@ pub(crate) fn detect(connection: &mut AnyConnection) -> Result<Layout, DatabaseE
             other.unwrap_or_default()
         ))),
     };
+    let user = found(TOKEN, "user_id").map(|user| match user.type_name.as_str() {
+        "uuid" | "char(32)" => UserIdKind::Uuid,
+        "bigint" | "integer" | "int" | "smallint" => UserIdKind::Integer,
+        _ => UserIdKind::Text,
+    });
     let token_created =
         ["created_at", "issued_at"].into_iter().find(|column| found(TOKEN, column).is_some());
     Ok(Layout {
@@ -103,6 +145,14 @@ pub(crate) fn detect(connection: &mut AnyConnection) -> Result<Layout, DatabaseE
         token_revoked_at: found(TOKEN, "revoked_at").is_some(),
         token_created,
         token_expiry_index: has_expiry_index(connection)?,
+        token: TokenColumns {
+            ids: id_kind(TOKEN)?,
+            jti: found(TOKEN, "token_id").is_some(),
+            user,
+            created_at: found(TOKEN, "created_at").is_some(),
+            issued_at: found(TOKEN, "issued_at").is_some(),
+            purpose: found(TOKEN, "purpose").is_some(),
+        },
     })
 }
 
@@ -132,7 +182,7 @@ fn missing(columns: &[Column]) -> Vec<String> {
                     migrations::that_makes(table)
                 )
             } else {
-                "a migration of the Django app jwt_auth has to add it (`manage.py makemigrations jwt_auth`, then `migrate`)".to_owned()
+                DJANGO_ADDS_IT.to_owned()
             };
             missing.push(format!("table {table} has no column {column}: {cure}"));
         }

@@ -10,13 +10,13 @@ use diesel::result::ConnectionError;
 use diesel::{PgConnection, SqliteConnection};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::connection::LOCK_TIMEOUT;
 use crate::{AnyConnection, DatabaseError};
 
 /// No statement waits longer than this for another transaction's locks; that it may be tried
 /// again later is for the caller to say. And whoever waited for a lock must see what was done
 /// meanwhile, whatever a site has made the default.
-const POSTGRES_SETTINGS: &str = "SET lock_timeout = '30s'; \
-     SET default_transaction_isolation = 'read committed'; \
+const POSTGRES_SETTINGS: &str = "SET default_transaction_isolation = 'read committed'; \
      SET application_name = 'jwt-maintenance'";
 const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 30000; PRAGMA foreign_keys = ON";
 
@@ -67,6 +67,7 @@ impl ManageConnection for Manager {
                 let url = url.expose_secret();
                 let mut connection = PgConnection::establish(&with_connect_timeout(url))
                     .map_err(|error| OpenError(redact(&error, url)))?;
+                connection.batch_execute(&format!("SET lock_timeout = '{LOCK_TIMEOUT}'"))?;
                 connection.batch_execute(POSTGRES_SETTINGS)?;
                 Ok(AnyConnection::Postgres(connection))
             }

@@ -265,6 +265,7 @@ pub(crate) fn deletable(layout: &Layout, bound: &str) -> String {
     format!("is_revoked AND expires_at < {bound}{revoked_before}")
 }
 
-fn revocation(layout: &Layout) -> &'static str {
+/// What revoking sets, where `$1` is the time.
+pub(crate) fn revocation(layout: &Layout) -> &'static str {
     if layout.token_revoked_at { "is_revoked = true, revoked_at = $1" } else { "is_revoked = true" }
 }

@@ -1,7 +1,6 @@
 //! The trail of what was done to key pairs: a table, and the log target `jwt_auth.security`.
 
 use chrono::{DateTime, Utc};
-use diesel::QueryResult;
 use shared_models::{AnyConnection, NewAuditEvent};
 
 const TARGET: &str = "jwt_auth.security";
@@ -46,6 +45,9 @@ pub(crate) enum Action {
     ForcedRotation,
     Encrypted,
     Decrypted,
+    Wiped,
+    TokenIssued,
+    TokenRevoked,
 }
 
 impl Action {
@@ -60,6 +62,9 @@ impl Action {
             Self::ForcedRotation => "forced rotation",
             Self::Encrypted => "private key encrypted",
             Self::Decrypted => "private key decrypted",
+            Self::Wiped => "private key wiped",
+            Self::TokenIssued => "token issued",
+            Self::TokenRevoked => "token revoked",
         }
     }
 }
@@ -77,7 +82,8 @@ impl<'a> Trail<'a> {
         Self { caller, at, lines: Vec::new() }
     }
 
-    /// Stores an event in the transaction that `connection` is in.
+    /// Stores an event in the transaction that `connection` is in. Where the table takes none, the
+    /// work goes on: the log has the event.
     pub(crate) fn add(
         &mut self,
         connection: &mut AnyConnection,
@@ -85,7 +91,7 @@ impl<'a> Trail<'a> {
         key_pair: &str,
         kid: &str,
         reason: &str,
-    ) -> QueryResult<()> {
+    ) {
         let actor: String = self.caller.to_string().chars().take(255).collect();
         let event = NewAuditEvent {
             at: self.at.into(),
@@ -95,10 +101,12 @@ impl<'a> Trail<'a> {
             reason,
             actor: &actor,
         };
-        event.insert(connection)?;
+        // The trail is worth less than the work that it tells of.
+        if let Err(error) = connection.attempt(|connection| event.insert(connection)) {
+            log::error!(target: TARGET, "the audit table takes no event: {error}");
+        }
         let action = action.name();
         self.lines.push(format!("key pair {kid} (id {key_pair}): {action}: {reason}; by {actor}"));
-        Ok(())
     }
 
     /// Logs the events, now that their transaction is committed.

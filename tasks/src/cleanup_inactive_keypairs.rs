@@ -112,7 +112,7 @@ fn delete(
     for record in candidates.iter().filter(|record| gone.contains(&record.pair.id)) {
         KeyState::delete(connection, &record.id())?;
         let reason = "inactive, old, and no token refers to it";
-        trail.add(connection, Action::Deleted, &record.id(), &record.kid, reason)?;
+        trail.add(connection, Action::Deleted, &record.id(), &record.kid, reason);
         kids.push(record.kid.clone());
     }
     Ok(kids)

@@ -21,11 +21,12 @@ pub mod initialize_jwt_scopes;
 pub mod jwt;
 pub mod rotate_jwt_keypairs;
 pub mod status;
+pub mod token;
 
 pub use audit::Caller;
 pub use error::JwtError;
 pub use isoformat::isoformat;
-pub use settings::JwtSettings;
+pub use settings::{JwtSettings, RetiredPrivateKeys};
 pub use shell::register;
 
 use shared_models::Database;

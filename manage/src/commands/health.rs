@@ -1,13 +1,19 @@
 //! `health`: judges key pairs, tokens and scopes.
 
+use std::io::{IsTerminal, Write, stdout};
+use std::thread;
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::Value;
 use tasks::generate_jwt_health_report::report;
+use tasks::isoformat;
 
-use crate::cli::Via;
+use crate::cli;
 use crate::failure::Failure;
 use crate::queued::{Queue, read, task};
-use crate::report::{Report, bad, good, json, warning};
+use crate::report::{Output, Report, bad, good, json, warning};
 use crate::session::Session;
 
 #[derive(Deserialize)]
@@ -54,11 +60,57 @@ enum Severity {
     Critical,
 }
 
-pub(crate) fn run(session: &Session, via: &Via, now: DateTime<Utc>) -> Result<Report, Failure> {
-    let result = match Queue::named(session, via) {
-        Some(queue) => queue.run(task::HEALTH, &[])?,
-        None => json(&report(&session.jwt()?, now)?)?,
+pub(crate) fn run(
+    session: &Session,
+    arguments: &cli::Health,
+    output: Output,
+    now: DateTime<Utc>,
+) -> Result<Report, Failure> {
+    let queue = Queue::named(session, &arguments.via);
+    let look: Box<dyn Fn(DateTime<Utc>) -> Result<Report, Failure>> = match queue {
+        Some(queue) => Box::new(move |_| judged(queue.run(task::HEALTH, &[])?)),
+        None => {
+            let jwt = session.jwt()?;
+            Box::new(move |now| judged(json(&report(&jwt, now)?)?))
+        }
     };
+    match arguments.watch {
+        Some(interval) => watch(&look, interval, output),
+        None => look(now),
+    }
+}
+
+/// Reports until it is ended. What cannot be looked at now may well be a moment later, so only an
+/// output that is gone ends this.
+fn watch(
+    look: &dyn Fn(DateTime<Utc>) -> Result<Report, Failure>,
+    interval: Duration,
+    output: Output,
+) -> Result<Report, Failure> {
+    let is_screen = output == Output::Text && stdout().is_terminal();
+    loop {
+        let now = Utc::now();
+        let looked = look(now);
+        if is_screen {
+            clear_screen()?;
+        }
+        match looked {
+            Ok(report) if output == Output::Text => report
+                .headed(format!("{}, every {} s", isoformat(now), interval.as_secs_f64()))
+                .write(output)?,
+            Ok(report) => report.write(output)?,
+            Err(failure) => failure.complain(),
+        }
+        thread::sleep(interval);
+    }
+}
+
+fn clear_screen() -> Result<(), Failure> {
+    // To the upper left, and everything behind it away.
+    write!(stdout(), "\x1b[H\x1b[2J").map_err(Failure::Output)
+}
+
+fn judged(result: Value) -> Result<Report, Failure> {
     let health: Health = read(task::HEALTH, &result)?;
     let mut report = Report::new(result, lines(&health));
     report.exit = match health.severity {

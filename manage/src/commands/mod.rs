@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod audit;
 mod check;
 mod cleanup;
 mod cleanup_keypairs;
@@ -12,6 +13,7 @@ mod jwks;
 mod migrate;
 mod rotate;
 mod status;
+mod token;
 
 use chrono::Utc;
 use tasks::Mode;
@@ -20,17 +22,17 @@ use tasks::convert_keys::Form;
 use crate::cli::{Command, QueueCommand};
 use crate::failure::Failure;
 use crate::queue;
-use crate::report::Report;
+use crate::report::{Output, Report};
 use crate::session::Session;
 
 /// Does what the command line asks for.
-pub(crate) fn run(session: &Session, command: &Command) -> Result<Report, Failure> {
+pub(crate) fn run(session: &Session, command: &Command, output: Output) -> Result<Report, Failure> {
     let now = Utc::now();
     match command {
         Command::Init(arguments) => init::run(session, arguments, now),
         Command::Cleanup(arguments) => cleanup::run(session, arguments, now),
         Command::Rotate(arguments) => rotate::run(session, arguments, now),
-        Command::Health(via) => health::run(session, via, now),
+        Command::Health(arguments) => health::run(session, arguments, output, now),
         Command::Status => status::run(session, now),
         Command::CreateKeypair(arguments) => create_keypair::run(session, arguments, now),
         Command::CreateScopes(arguments) => create_scopes::run(session, arguments, now),
@@ -40,6 +42,8 @@ pub(crate) fn run(session: &Session, command: &Command) -> Result<Report, Failur
         Command::Jwks(arguments) => jwks::run(session, arguments, now),
         Command::EncryptKeys(dry_run) => convert_keys::run(session, Form::Encrypted, dry_run, now),
         Command::DecryptKeys(dry_run) => convert_keys::run(session, Form::Plain, dry_run, now),
+        Command::Audit(arguments) => audit::run(session, arguments, now),
+        Command::Token(command) => token::run(session, command, now),
         Command::Queue(QueueCommand::Status(arguments)) => queue::status::run(session, arguments),
         Command::Queue(QueueCommand::Dead(command)) => queue::dead::run(session, command),
     }

@@ -17,6 +17,15 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// As in the `alg` of a header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Rs256 => "RS256",
+        }
+    }
+
     pub(crate) fn in_jsonwebtoken(self) -> jsonwebtoken::Algorithm {
         match self {
             Self::Es256 => jsonwebtoken::Algorithm::ES256,

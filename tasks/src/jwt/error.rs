@@ -14,6 +14,9 @@ pub enum KeyError {
     /// The form is right and what it holds is not.
     #[error("holds no private key of RSA (2048 to 8192 bits), P-256 or P-384")]
     PrivateContent,
+    /// It was overwritten when the key pair was retired.
+    #[error("was wiped when the key pair was retired (JWT_WIPE_RETIRED_KEYS)")]
+    Wiped,
     /// It is encrypted, and there is no password.
     #[error("is encrypted, and JWT_PRIVATE_KEY_PASSWORD is not set")]
     PasswordMissing,

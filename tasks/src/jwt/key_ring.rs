@@ -49,6 +49,12 @@ impl Record {
         self.state.as_ref().is_some_and(|state| state.is_withdrawn)
     }
 
+    /// Whether we have retired it, and nobody has made it active again.
+    pub(crate) fn is_retired(&self) -> bool {
+        let state = self.state.as_ref();
+        !self.pair.is_active && state.is_some_and(|state| state.retired_at.is_some())
+    }
+
     /// Whether it has ever signed. One that Django made is taken to have been active.
     fn has_signed(&self) -> bool {
         let state = self.state.as_ref();

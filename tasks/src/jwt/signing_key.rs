@@ -66,6 +66,9 @@ impl SigningKey {
     ///
     /// Those of [`KeyError`] that tell of a private key or a password.
     pub fn from_pem(pem: &str, password: Option<&SecretString>) -> Result<Self, KeyError> {
+        if pem.trim().is_empty() {
+            return Err(KeyError::Wiped);
+        }
         let (label, document) =
             SecretDocument::from_pem(pem.trim()).map_err(|_| KeyError::PrivateForm)?;
         match label {
@@ -167,6 +170,17 @@ impl SigningKey {
             Ok(read) if read.claims.probe == claims.probe => Ok(()),
             Ok(_) | Err(_) => Err(KeyError::Probe),
         }
+    }
+
+    /// A token with these claims, whose header names `kid`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Probe`] where it cannot sign.
+    pub fn sign(&self, kid: &str, claims: &impl Serialize) -> Result<String, KeyError> {
+        let mut header = jsonwebtoken::Header::new(self.algorithm.in_jsonwebtoken());
+        header.kid = Some(kid.to_owned());
+        jsonwebtoken::encode(&header, claims, &self.encoding_key()?).map_err(|_| KeyError::Probe)
     }
 
     fn encoding_key(&self) -> Result<EncodingKey, KeyError> {

@@ -61,6 +61,14 @@ impl VerificationKey {
         jwk
     }
 
+    /// Whether it accepts `signature`, which is base64url, as one of `signed`. The algorithm is
+    /// this key's, whatever a header says.
+    pub(crate) fn accepts(&self, signature: &str, signed: &str) -> bool {
+        let algorithm = self.algorithm.in_jsonwebtoken();
+        jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.key, algorithm)
+            .unwrap_or(false)
+    }
+
     pub(super) fn decoding_key(&self) -> &DecodingKey {
         &self.key
     }

@@ -32,6 +32,9 @@ pub struct RotationReport {
     pub published_keypair_id: Option<String>,
     /// The `kid`s of those that were deactivated.
     pub retired_keypairs: Vec<String>,
+    /// The `kid`s of those whose private half is gone for good (`JWT_WIPE_RETIRED_KEYS`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wiped_keypairs: Vec<String>,
     /// Whether more are active than allowed, because tokens still need them.
     pub cap_exceeded: bool,
     /// How many tokens lost their key pair before they expired.

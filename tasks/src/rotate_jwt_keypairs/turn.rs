@@ -11,7 +11,7 @@ use super::{Older, Request, RotationReport, Trigger};
 use crate::audit::{Action, Trail};
 use crate::jwt::{Algorithm, Fresh, KeyRing, Record, check_pair};
 use crate::shell::task_name;
-use crate::{JwtAuth, JwtError, Mode, isoformat};
+use crate::{JwtAuth, JwtError, Mode, RetiredPrivateKeys, isoformat};
 
 /// How long a message may be delivered again after its task was done.
 const REMEMBER_FORCED: TimeDelta = TimeDelta::days(90);
@@ -64,12 +64,13 @@ impl Turn<'_> {
         let retirement = self.retirement(connection, &ring, change)?;
         if self.mode.is_dry_run() {
             let added = Added { id: None, kid: None };
-            return Ok(self.done(&ring, change, reason, added, &retirement));
+            return Ok(self.done(&ring, change, reason, added, &retirement, Vec::new()));
         }
         let added = self.apply_change(connection, trail, &ring, change, &reason)?;
         self.apply_retirement(connection, trail, &ring, &retirement, &reason)?;
+        let wiped = self.wipe(connection, trail, &ring, &retirement)?;
         self.remember(connection, trail, &added, &reason)?;
-        Ok(self.done(&ring, change, reason, added, &retirement))
+        Ok(self.done(&ring, change, reason, added, &retirement, wiped))
     }
 
     /// The report of a forced rotation that this task has had already: its message was delivered
@@ -99,6 +100,7 @@ impl Turn<'_> {
             reason: "forced; this task had rotated already when it was delivered again".to_owned(),
             published_keypair_id: None,
             retired_keypairs: Vec::new(),
+            wiped_keypairs: Vec::new(),
             cap_exceeded: false,
             orphaned_tokens: 0,
             dry_run: self.mode.is_dry_run(),
@@ -165,9 +167,9 @@ impl Turn<'_> {
                 state.activated_at = (!ahead).then_some(now);
                 state.save(connection)?;
                 let id_text = id.to_string();
-                trail.add(connection, Action::Created, &id_text, &fresh.kid, reason)?;
+                trail.add(connection, Action::Created, &id_text, &fresh.kid, reason);
                 let next = if ahead { Action::Published } else { Action::Activated };
-                trail.add(connection, next, &id_text, &fresh.kid, reason)?;
+                trail.add(connection, next, &id_text, &fresh.kid, reason);
                 Added { id: Some(id), kid: Some(fresh.kid.clone()) }
             }
             (Change::ActivatePending, _, Some(pending)) => {
@@ -176,7 +178,7 @@ impl Turn<'_> {
                 state.is_pending = false;
                 state.activated_at = Some(now);
                 state.save(connection)?;
-                trail.add(connection, Action::Activated, &pending.id(), &pending.kid, reason)?;
+                trail.add(connection, Action::Activated, &pending.id(), &pending.kid, reason);
                 Added { id: Some(pending.pair.id), kid: Some(pending.kid.clone()) }
             }
             _ => Added { id: None, kid: None },
@@ -225,7 +227,7 @@ impl Turn<'_> {
             } else {
                 (Action::Deactivated, "over the maximum, and no longer needed".to_owned())
             };
-            trail.add(connection, action, &record.id(), &record.kid, &why)?;
+            trail.add(connection, action, &record.id(), &record.kid, &why);
         }
         if let (true, Some(pending)) = (withdrawn, ring.pending()) {
             let mut state = pending.known_state();
@@ -234,9 +236,34 @@ impl Turn<'_> {
             state.retired_at = Some(now);
             state.save(connection)?;
             let why = format!("{reason}, before it ever signed");
-            trail.add(connection, Action::Withdrawn, &pending.id(), &pending.kid, &why)?;
+            trail.add(connection, Action::Withdrawn, &pending.id(), &pending.kid, &why);
         }
         Ok(())
+    }
+
+    /// Overwrites the private half of everything that we have retired, now or before. One that
+    /// the site's people have put aside themselves is theirs to use again.
+    fn wipe(
+        &self,
+        connection: &mut AnyConnection,
+        trail: &mut Trail<'_>,
+        ring: &KeyRing,
+        retirement: &Retirement,
+    ) -> Result<Vec<String>, JwtError> {
+        let mut wiped = Vec::new();
+        if self.jwt.settings.retired_private_keys == RetiredPrivateKeys::Keep {
+            return Ok(wiped);
+        }
+        let withdrawn = ring.pending().filter(|_| self.request.older == Older::RetireNow);
+        let before = ring.records.iter().filter(|record| record.is_retired());
+        for record in retirement.records(ring).chain(withdrawn).chain(before) {
+            if KeyPair::wipe_private_key(record.pair.id, connection)? {
+                let reason = "retired, and JWT_WIPE_RETIRED_KEYS is set";
+                trail.add(connection, Action::Wiped, &record.id(), &record.kid, reason);
+                wiped.push(record.kid.clone());
+            }
+        }
+        Ok(wiped)
     }
 
     fn remember(
@@ -249,7 +276,7 @@ impl Turn<'_> {
         let now: UtcDateTime = self.now.into();
         if let (Trigger::Forced, Some(id), Some(kid)) = (self.request.trigger, added.id, &added.kid)
         {
-            trail.add(connection, Action::ForcedRotation, &id.to_string(), kid, reason)?;
+            trail.add(connection, Action::ForcedRotation, &id.to_string(), kid, reason);
             if let Some(task_id) = self.request.caller.task_id() {
                 let task_id = task_id.to_owned();
                 ForcedRotation { task_id, rotated_at: now, key_pair: id.to_string() }
@@ -270,6 +297,7 @@ impl Turn<'_> {
         reason: String,
         added: Added,
         retirement: &Retirement,
+        wiped_keypairs: Vec<String>,
     ) -> Outcome {
         let performed = change.adds_signing_key();
         let ahead = change == Change::PublishAhead;
@@ -287,6 +315,7 @@ impl Turn<'_> {
             new_kid: added.kid.filter(|_| performed),
             published_keypair_id: id.filter(|_| ahead),
             retired_keypairs: retirement.records(ring).map(|record| record.kid.clone()).collect(),
+            wiped_keypairs,
             cap_exceeded: retirement.cap_exceeded,
             orphaned_tokens: retirement.orphaned_tokens,
             dry_run: self.mode.is_dry_run(),
