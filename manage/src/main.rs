@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         None => logging::init_with(LOG_FILTERS),
     }
     let output = if arguments.json { Output::Json } else { Output::Text };
+    tasks::jwt::forbid_core_dumps();
     let outcome = run(&arguments, output).and_then(|report| {
         report.write(output)?;
         Ok(report.exit)

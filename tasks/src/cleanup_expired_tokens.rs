@@ -59,6 +59,8 @@ pub struct TokenCleanupReport {
 pub struct CleanupProgress {
     /// How much of what there was at the beginning, 0 to 100.
     pub percent: u64,
+    /// How many tokens there were to revoke or delete at the beginning.
+    pub total: u64,
     /// Tokens revoked until now.
     pub revoked: u64,
     /// Tokens deleted until now.
@@ -151,7 +153,8 @@ impl Walk<'_> {
 
     fn state(&self) -> CleanupProgress {
         let [revoked, deleted] = self.done;
-        let total = self.total.iter().sum::<u64>().max(1);
-        CleanupProgress { percent: (100 * (revoked + deleted) / total).min(100), revoked, deleted }
+        let total = self.total.iter().sum::<u64>();
+        let percent = (100 * (revoked + deleted) / total.max(1)).min(100);
+        CleanupProgress { percent, total, revoked, deleted }
     }
 }

@@ -15,6 +15,7 @@ enum SetupError {
 }
 
 fn main() -> ExitCode {
+    tasks::jwt::forbid_core_dumps();
     worker::cli::main(|env, config, registry| -> Result<(), SetupError> {
         let jwt = JwtSettings::from_env(env)?;
         // Each slot may use one connection; they are opened when they are first needed.

@@ -1,9 +1,10 @@
 //! `cleanup`: revokes expired tokens, and deletes those that were revoked long ago.
 
-use std::io::{IsTerminal, Write, stderr};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use tasks::cleanup_expired_tokens::{CleanupProgress, clean_up};
 
@@ -31,7 +32,11 @@ pub(crate) fn run(
         Some(queue) => queue.run(task::CLEANUP, &[])?,
         None => {
             let mode = mode(arguments.dry_run);
-            json(&clean_up(&session.jwt()?, now, mode, &mut show_progress)?)?
+            let jwt = session.jwt()?;
+            let bar = bar();
+            let report = clean_up(&jwt, now, mode, &mut |progress| show(&bar, progress));
+            bar.finish_and_clear();
+            json(&report?)?
         }
     };
     let done: Cleanup = read(task::CLEANUP, &result)?;
@@ -45,14 +50,32 @@ pub(crate) fn run(
     Ok(Report::new(result, vec![good(line)]))
 }
 
-/// A line that a terminal overwrites; a log would only fill up with it.
-fn show_progress(progress: CleanupProgress) -> ControlFlow<()> {
-    let mut output = stderr().lock();
-    if output.is_terminal() {
-        let CleanupProgress { percent, revoked, deleted } = progress;
-        let end = if percent >= 100 { "\n" } else { "" };
-        // What cannot be shown must not stop the work.
-        write!(output, "\r{percent:3} %: {revoked} revoked, {deleted} deleted{end}").ok();
+const COUNTING: &str = "{spinner} counting";
+const WORKING: &str = "{bar:30} {percent:>3} % of {len} tokens: {msg}; {per_sec}, {eta} left";
+const REDRAW: Duration = Duration::from_millis(200);
+
+/// A bar on standard error where that is a terminal; a log would only fill up with it.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    bar.set_style(style(COUNTING));
+    bar.enable_steady_tick(REDRAW);
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: CleanupProgress) -> ControlFlow<()> {
+    let CleanupProgress { revoked, deleted, total, .. } = progress;
+    if bar.length().is_none() {
+        bar.reset_elapsed();
+        bar.set_style(style(WORKING));
     }
+    // Others issue and revoke meanwhile, so there may be more than there were.
+    bar.set_length(total.max(revoked + deleted));
+    bar.set_message(format!("{revoked} revoked, {deleted} deleted"));
+    bar.set_position(revoked + deleted);
     ControlFlow::Continue(())
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // A bar in another form is no reason to stop.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

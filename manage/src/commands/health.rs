@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 use tasks::generate_jwt_health_report::report;
@@ -96,7 +96,11 @@ fn watch(
         }
         match looked {
             Ok(report) if output == Output::Text => report
-                .headed(format!("{}, every {} s", isoformat(now), interval.as_secs_f64()))
+                .headed(format!(
+                    "{}, every {} s",
+                    isoformat(now.trunc_subsecs(0)),
+                    interval.as_secs_f64()
+                ))
                 .write(output)?,
             Ok(report) => report.write(output)?,
             Err(failure) => failure.complain(),

@@ -2,6 +2,7 @@
 
 mod algorithm;
 mod check;
+mod core_dump;
 mod encryption;
 mod error;
 mod fresh;
@@ -12,6 +13,7 @@ mod verification_key;
 
 pub use algorithm::{Algorithm, AlgorithmChoice};
 pub(crate) use check::check_pair;
+pub use core_dump::forbid_core_dumps;
 pub use error::KeyError;
 pub(crate) use fresh::Fresh;
 pub use jwks::{Jwks, jwks};

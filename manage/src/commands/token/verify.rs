@@ -42,9 +42,18 @@ pub(super) fn run(
 /// The verdict in words, each reason in a line.
 pub(super) fn lines(examined: &Examination) -> Vec<String> {
     if examined.valid {
-        return vec![good("valid")];
+        return vec![good("valid") + &granted(examined)];
     }
     let mut lines = vec![bad("refused")];
     lines.extend(examined.reasons.iter().map(|reason| format!("  {reason} [{}]", reason.code())));
     lines
+}
+
+/// Whose a good token is, and what it permits.
+fn granted(examined: &Examination) -> String {
+    let claims = examined.claims.as_ref();
+    let text = |name: &str| claims.and_then(|claims| claims.get(name)).map(Value::to_string);
+    let (subject, scopes) = (text("sub"), text("scopes"));
+    let subject = subject.map(|subject| format!(": subject {subject}")).unwrap_or_default();
+    subject + &scopes.map(|scopes| format!(", scopes {scopes}")).unwrap_or_default()
 }
