@@ -1,5 +1,6 @@
 //! The producer's side: send a signature, await its result.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::transport::connection::{Connection, ConnectionSettings, TransportError, UrlError};
 use crate::transport::keys::{self, Keys};
+use crate::transport::operation::Operation;
 use crate::transport::publisher::Publisher;
 use crate::wire::exception::Exception;
 use crate::wire::result::{State, StoredMeta};
-use crate::wire::signature::{Encoded, Producer, Signature, SignatureError};
+use crate::wire::canvas::{Canvas, CanvasError, Directory, Dispatch, ResultId, Results};
+use crate::wire::routes::Routes;
+use crate::wire::signature::{
+    Encoded, Options, Parent, Producer, Sending, Signature, SignatureError,
+};
 
 /// A producer: what `app.send_task` is in Python.
 #[derive(Debug, Clone)]
@@ -21,6 +27,25 @@ pub struct Client {
     publisher: Publisher,
     backend: Arc<Connection>,
     producer: Producer,
+    known: Known,
+}
+
+/// What a client knows about tasks.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    routes: Arc<Routes>,
+    /// The tasks that are known; `None` where nothing says which ones are not.
+    tasks: Option<Arc<BTreeSet<String>>>,
+}
+
+impl Directory for Known {
+    fn ignore_result(&self, task: &str) -> Option<bool> {
+        self.tasks.as_ref().is_none_or(|tasks| tasks.contains(task)).then_some(false)
+    }
+
+    fn queue(&self, task: &str) -> &str {
+        self.routes.queue(task)
+    }
 }
 
 /// Why a client could not be made, or a message not be sent.
@@ -35,6 +60,9 @@ pub enum ClientError {
     /// An option that cannot be sent.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// A chain, group or chord that cannot be sent.
+    #[error(transparent)]
+    Canvas(#[from] CanvasError),
 }
 
 /// Why there is no result.
@@ -91,7 +119,20 @@ impl Client {
 
     /// A client over connections that exist already.
     pub fn new(publisher: Publisher, backend: Arc<Connection>) -> Self {
-        Self { publisher, backend, producer: Producer::current() }
+        Self { publisher, backend, producer: Producer::current(), known: Known::default() }
+    }
+
+    /// With the queues that calls go to which name none.
+    pub fn with_routes(mut self, routes: Routes) -> Self {
+        self.known.routes = Arc::new(routes);
+        self
+    }
+
+    /// With the names of the tasks that are known here: calls of others leave it to the worker
+    /// whether they store a result, as Celery's `send_task` does.
+    pub fn knowing(mut self, tasks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.known.tasks = Some(Arc::new(tasks.into_iter().map(Into::into).collect()));
+        self
     }
 
     /// What this process's messages say about it.
@@ -101,7 +142,7 @@ impl Client {
 
     /// The message of a signature, as it would be sent now.
     pub fn encode(&self, signature: &Signature) -> Result<Encoded, ClientError> {
-        Ok(signature.encode(&self.producer, Utc::now())?)
+        Ok(signature.message(&self.sending(signature.task(), None))?)
     }
 
     /// Sends a call. After an outage error it may or may not have been sent.
@@ -109,6 +150,52 @@ impl Client {
         let message = self.encode(signature)?;
         self.publisher.publish(&message).await?;
         Ok(self.result(&message.id))
+    }
+
+    /// Starts a chain, group or chord, in one step where broker and result backend are one Redis.
+    /// After an outage error it may or may not have been started.
+    pub async fn apply(&self, canvas: impl Into<Canvas>) -> Result<CanvasResult, ClientError> {
+        Ok(self.apply_as(canvas.into(), None).await?.result)
+    }
+
+    /// Starts a canvas from within the task `parent`.
+    pub async fn apply_as(
+        &self,
+        canvas: Canvas,
+        parent: Option<Parent<'_>>,
+    ) -> Result<Applied, ClientError> {
+        let mut dispatch = Dispatch::new(self.sending("", parent), &self.known);
+        let result = dispatch.apply(canvas, &[], &Options::new())?;
+        let Dispatch { results, plan, .. } = dispatch;
+        let children = plan.children.iter().map(|child| results.as_tuple(*child)).collect();
+        let operations = Operation::of_plan(plan, CHORD_TTL_SECONDS);
+        if Arc::ptr_eq(self.connection(), &self.backend) {
+            self.publisher.perform_once(&self.backend, operations.collect()).await?;
+        } else {
+            // A chord has to be known before its parts run.
+            let (sends, records): (Vec<_>, Vec<_>) =
+                operations.partition(|operation| matches!(operation, Operation::Send(_)));
+            self.publisher.perform_once(&self.backend, records).await?;
+            self.publisher.perform_once(self.connection(), sends).await?;
+        }
+        Ok(Applied { result: self.canvas_result(&results, result), children })
+    }
+
+    fn canvas_result(&self, results: &Results, result: ResultId) -> CanvasResult {
+        let members = results.members(result).map(|members| {
+            members.iter().map(|member| self.canvas_result(results, *member)).collect()
+        });
+        CanvasResult { result: self.result(results.id(result)), members }
+    }
+
+    fn sending<'a>(&'a self, task: &str, parent: Option<Parent<'a>>) -> Sending<'a> {
+        Sending {
+            producer: &self.producer,
+            now: Utc::now(),
+            ignore_result: self.known.ignore_result(task),
+            queue: self.known.queue(task),
+            parent,
+        }
     }
 
     /// The result of a task that was sent before.
@@ -119,6 +206,49 @@ impl Client {
     /// The connection to the broker.
     pub fn connection(&self) -> &Arc<Connection> {
         self.publisher.connection()
+    }
+}
+
+/// The records of a chord live for a day, as Celery's do (`result_expires`).
+const CHORD_TTL_SECONDS: u64 = 24 * 60 * 60;
+
+/// A canvas that was started.
+#[derive(Debug)]
+pub struct Applied {
+    /// Its result.
+    pub result: CanvasResult,
+    /// What was sent, as the `children` of the task that sent it.
+    pub children: Vec<Value>,
+}
+
+/// The result of a canvas: of its last task, or of each member of a group.
+#[derive(Debug, Clone)]
+pub struct CanvasResult {
+    result: AsyncResult,
+    members: Option<Vec<CanvasResult>>,
+}
+
+impl CanvasResult {
+    /// Id of the task or of the group.
+    pub fn id(&self) -> &str {
+        self.result.id()
+    }
+
+    /// The results of a group's members; `None` for a single result.
+    pub fn members(&self) -> Option<&[Self]> {
+        self.members.as_deref()
+    }
+
+    /// Waits for the result, or for all of a group's, which come as a list.
+    pub async fn get(&self, timeout: Duration) -> Result<Value, GetError> {
+        let Some(members) = &self.members else { return self.result.get(timeout).await };
+        let deadline = Instant::now() + timeout;
+        let mut values = Vec::with_capacity(members.len());
+        for member in members {
+            let left = deadline.saturating_duration_since(Instant::now());
+            values.push(Box::pin(member.get(left)).await?);
+        }
+        Ok(Value::Array(values))
     }
 }
 

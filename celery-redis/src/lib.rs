@@ -7,5 +7,6 @@ mod client;
 pub mod transport;
 pub mod wire;
 
-pub use client::{AsyncResult, Client, ClientError, GetError};
+pub use client::{Applied, AsyncResult, CanvasResult, Client, ClientError, GetError};
+pub use wire::canvas::Canvas;
 pub use wire::signature::Signature;

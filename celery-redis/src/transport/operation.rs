@@ -3,6 +3,7 @@
 use redis::{ScriptInvocation, Value};
 
 use super::keys::{self, Keys};
+use crate::wire::canvas::{Plan, Step};
 use crate::wire::signature::Encoded;
 
 /// How long a claim on sending a chord's body holds (`RedisBackend.on_chord_part_return`: twice
@@ -108,6 +109,19 @@ pub struct CompleteChord {
 }
 
 impl Operation {
+    /// The steps that start a canvas; the records of its chords live for `ttl_seconds`, 0 for
+    /// ever.
+    pub fn of_plan(plan: Plan, ttl_seconds: u64) -> impl Iterator<Item = Self> {
+        plan.steps.into_iter().map(move |step| match step {
+            Step::Send(message) => Self::Send(message),
+            Step::StartChord { group_id, size } => {
+                Self::StartChord { group_id, size, ttl_seconds }
+            }
+            Step::SaveGroup { group_id, record } => {
+                Self::SaveGroup { group_id, record, ttl_seconds }
+            }
+        })
+    }
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Send(message) => message.bytes.len(),

@@ -46,6 +46,16 @@ impl Publisher {
         settlements::perform(&self.connection, &self.keys, operations).await
     }
 
+    /// Does operations on `connection`, the broker's or another Redis with the same keys, once:
+    /// after an outage error they may have been done or not.
+    pub async fn perform_once(
+        &self,
+        connection: &Connection,
+        operations: Vec<Operation>,
+    ) -> Result<Completed, TransportError> {
+        settlements::perform_once(connection, &self.keys, operations).await
+    }
+
     /// Binds a queue under its own name, for producers that send through a named exchange.
     pub async fn bind(&self, queue: &str) -> Result<(), TransportError> {
         let member = Keys::direct_binding(queue);

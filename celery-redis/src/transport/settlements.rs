@@ -77,20 +77,37 @@ pub(super) async fn perform(
     keys: &Keys,
     operations: Vec<Operation>,
 ) -> Result<Completed, TransportError> {
-    let settlement = Settlement { tag: String::new(), held: String::new(), operations };
-    let script = invocation(keys, [&settlement]);
     let mut backoff = Backoff::default();
+    let settlement = Settlement { tag: String::new(), held: String::new(), operations };
     loop {
-        match connection.script::<Vec<Value>>("settle", &script).await {
+        match attempt(connection, keys, &settlement).await {
             Err(error) if error.is_outage() => backoff.wait().await,
-            reply => {
-                return Ok(match reply?.into_iter().next().map(Reply::read) {
-                    Some(Reply::Completes(completed)) => completed,
-                    _ => Completed::default(),
-                });
-            }
+            reply => return reply,
         }
     }
+}
+
+/// The same once: after an outage error it may have been done or not.
+pub(super) async fn perform_once(
+    connection: &Connection,
+    keys: &Keys,
+    operations: Vec<Operation>,
+) -> Result<Completed, TransportError> {
+    let settlement = Settlement { tag: String::new(), held: String::new(), operations };
+    attempt(connection, keys, &settlement).await
+}
+
+async fn attempt(
+    connection: &Connection,
+    keys: &Keys,
+    settlement: &Settlement,
+) -> Result<Completed, TransportError> {
+    let script = invocation(keys, [settlement]);
+    let replies: Vec<Value> = connection.script("send and store", &script).await?;
+    Ok(match replies.into_iter().next().map(Reply::read) {
+        Some(Reply::Completes(completed)) => completed,
+        _ => Completed::default(),
+    })
 }
 
 fn invocation<'a>(

@@ -14,5 +14,6 @@ pub mod python_repr;
 pub mod raw_map;
 pub mod result;
 pub mod retry;
+pub mod routes;
 pub mod signature;
 mod task_message;
