@@ -181,6 +181,12 @@ impl Client {
         Ok(Applied { result: self.canvas_result(&results, result), children })
     }
 
+    /// Does operations of the result backend, once.
+    pub async fn record(&self, operations: Vec<Operation>) -> Result<(), ClientError> {
+        self.publisher.perform_once(&self.backend, operations).await?;
+        Ok(())
+    }
+
     fn canvas_result(&self, results: &Results, result: ResultId) -> CanvasResult {
         let members = results.members(result).map(|members| {
             members.iter().map(|member| self.canvas_result(results, *member)).collect()

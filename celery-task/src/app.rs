@@ -17,7 +17,10 @@ use crate::context::TaskContext;
 
 /// What tasks send through: `task.request().app.send_task(…)`.
 #[derive(Clone)]
-pub struct TaskApp(Arc<Celery>);
+pub struct TaskApp {
+    celery: Arc<Celery>,
+    client: Client,
+}
 
 /// Why there is no app.
 #[derive(Debug, thiserror::Error)]
@@ -39,18 +42,23 @@ impl TaskApp {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("redis://{}/0", listener.local_addr()?);
         let mut celery = celery::CeleryBuilder::new(name, &url).hostname(name).build().await?;
-        celery.broker = Box::new(SendingBroker { client });
-        Ok(Self(Arc::new(celery)))
+        celery.broker = Box::new(SendingBroker { client: client.clone() });
+        Ok(Self { celery: Arc::new(celery), client })
     }
 
     pub(crate) fn celery(&self) -> Arc<Celery> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.celery)
+    }
+
+    /// What tasks send through.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 }
 
 impl fmt::Debug for TaskApp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("TaskApp").field(&self.0.hostname).finish()
+        formatter.debug_tuple("TaskApp").field(&self.celery.hostname).finish()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use celery::error::TaskError;
 use celery_redis::wire::exception::Exception;
+use celery_redis::{Canvas, Client};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -39,6 +40,10 @@ pub struct Call {
     pub parent_id: Option<String>,
     /// Group that it belongs to.
     pub group: Option<String>,
+    /// Its place in the group.
+    pub group_index: Option<i64>,
+    /// Signature of the body of the chord whose header it belongs to.
+    pub chord: Option<Value>,
     /// Not before.
     pub eta: Option<DateTime<Utc>>,
     /// Not after.
@@ -71,6 +76,8 @@ pub struct TaskContext(Arc<Run>);
 struct Run {
     call: Call,
     states: Arc<States>,
+    client: Client,
+    children: Mutex<Vec<Value>>,
     raised: Mutex<Option<Raised>>,
     progress: watch::Sender<Option<Progress>>,
     time: RunTime,
@@ -83,16 +90,19 @@ pub(crate) enum Raised {
     Retry(Retry),
     Ignore,
     Reject { reason: Value, requeue: bool },
+    Replace(Box<Canvas>),
 }
 
 impl TaskContext {
     pub(crate) fn new(
         call: Call,
         states: Arc<States>,
+        client: Client,
         time: RunTime,
     ) -> (Self, watch::Receiver<Option<Progress>>) {
         let (progress, updates) = watch::channel(None);
-        (Self(Arc::new(Run { call, states, raised: Mutex::default(), progress, time })), updates)
+        let (raised, children) = Default::default();
+        (Self(Arc::new(Run { call, states, client, children, raised, progress, time })), updates)
     }
 
     /// The context of the task that is running.
@@ -208,7 +218,21 @@ impl TaskContext {
         self.0.progress.send_replace(Some(Progress { state: state.to_owned(), meta }));
     }
 
-    fn raise(&self, raised: Raised) {
+    /// What this task sends through.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// Results of what this task has sent, as Celery's `children`.
+    pub fn children(&self) -> Vec<Value> {
+        self.0.children.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn add_children(&self, children: Vec<Value>) {
+        self.0.children.lock().unwrap_or_else(PoisonError::into_inner).extend(children);
+    }
+
+    pub(crate) fn raise(&self, raised: Raised) {
         *self.0.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(raised);
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use celery_redis::Canvas;
 use celery_redis::wire::exception::Exception;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -33,6 +34,8 @@ pub enum Ended {
         /// Otherwise it becomes a dead letter and its caller is told.
         requeue: bool,
     },
+    /// Something else takes its place (`Task.replace` in Celery).
+    Replaced(Box<Canvas>),
 }
 
 impl Ended {

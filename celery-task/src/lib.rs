@@ -5,6 +5,7 @@
 
 mod app;
 mod arguments;
+mod canvas;
 mod context;
 mod failure;
 mod options;
@@ -13,6 +14,7 @@ mod registry;
 mod time_limit;
 
 pub use app::{TaskApp, TaskAppError};
+pub use canvas::SendError;
 pub use celery_redis::wire::exception::Exception;
 pub use context::{Call, Progress, States, TaskContext};
 pub use failure::{Ended, Retry, RetryTime};

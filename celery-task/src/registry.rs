@@ -38,6 +38,8 @@ pub enum Execution {
 pub struct TaskDefinition {
     /// Wire name.
     pub name: &'static str,
+    /// Names of its parameters.
+    pub parameters: &'static [&'static str],
     /// How it is run: as it was registered, then as its attributes say, then as the worker does.
     pub options: Arc<TaskOptions>,
     /// Whether it can be stopped.
@@ -118,6 +120,7 @@ impl Registry {
     ) -> &mut Self {
         let definition = TaskDefinition {
             name: T::NAME,
+            parameters: T::ARGS,
             options: Arc::new(options.or(&TaskOptions::of_macro::<T>())),
             execution,
             run,
@@ -167,6 +170,8 @@ pub struct Started<F> {
     pub progress: watch::Receiver<Option<Progress>>,
     /// What to tell it about its time.
     pub time: RunTime,
+    /// What the task sees.
+    pub context: TaskContext,
 }
 
 impl TaskDefinition {
@@ -181,10 +186,12 @@ impl TaskDefinition {
     ) -> Started<impl Future<Output = Ended> + Send + use<>> {
         let time = RunTime::new();
         let arguments = (std::mem::take(&mut call.args), std::mem::take(&mut call.kwargs));
-        let (context, progress) = TaskContext::new(call.clone(), Arc::clone(states), time.clone());
+        let client = app.client().clone();
+        let (context, progress) =
+            TaskContext::new(call.clone(), Arc::clone(states), client, time.clone());
         (call.args, call.kwargs) = arguments;
-        let ended = (self.run)(call, context, app.clone(), Arc::clone(&self.options));
-        Started { ended, progress, time }
+        let ended = (self.run)(call, context.clone(), app.clone(), Arc::clone(&self.options));
+        Started { ended, progress, time, context }
     }
 }
 
@@ -288,6 +295,7 @@ where
     };
     let ended = match context.take_raised() {
         Some(Raised::Retry(retry)) => Ended::Retries(retry),
+        Some(Raised::Replace(canvas)) => Ended::Replaced(canvas),
         Some(Raised::Ignore) => Ended::Ignored,
         Some(Raised::Reject { reason, requeue }) => Ended::Rejected { reason, requeue },
         Some(Raised::Exception(exception)) => options.after(exception, context.retries()),

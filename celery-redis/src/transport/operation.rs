@@ -46,6 +46,11 @@ pub enum Operation {
         /// Seconds that it lives; 0 for ever.
         ttl_seconds: u64,
     },
+    /// A chord waits for one part more.
+    ExtendChord {
+        /// The header's group.
+        group_id: String,
+    },
     /// A part of a chord is done.
     ReturnPart(ChordPart),
     /// A complete chord's body is sent, or has failed: the next `belonging` operations do it, and
@@ -128,7 +133,7 @@ impl Operation {
             Self::Store(result) => result.record.len(),
             Self::ReturnPart(part) => part.record.len(),
             Self::SaveGroup { record, .. } => record.len(),
-            Self::StartChord { .. } | Self::CloseChord { .. } => 0,
+            Self::StartChord { .. } | Self::ExtendChord { .. } | Self::CloseChord { .. } => 0,
         }
     }
 
@@ -148,6 +153,9 @@ impl Operation {
             }
             Self::SaveGroup { group_id, record, ttl_seconds } => {
                 script.arg("save").arg(keys::group_meta(group_id)).arg(ttl_seconds).arg(record);
+            }
+            Self::ExtendChord { group_id } => {
+                script.arg("extend").arg(keys::group_meta(group_id));
             }
             Self::ReturnPart(part) => {
                 let place = part.place.map_or_else(|| "+inf".to_owned(), |place| place.to_string());

@@ -11,6 +11,7 @@
 --         store: key, seconds to live or 0, record
 --         start: chord, size, seconds to live or 0
 --         save: chord, seconds to live or 0, record
+--         extend: chord
 --         part: chord, task id, place, record, seconds to live or 0, seconds of a claim, token
 --         close, fail: chord, token, number of operations after this one that belong to it
 -- Returns for each delivery {0} where it was no longer ours, {1} where it was settled, else {2}
@@ -94,6 +95,8 @@ local function operate(kind, chords)
   elseif kind == 'save' then
     local chord, ttl = take(), tonumber(take())
     set(chord, ttl, take())
+  elseif kind == 'extend' then
+    redis.pcall('INCR', take() .. '.t')
   elseif kind == 'part' then
     local chord, id, place, record = take(), take(), take(), take()
     local ttl, claim_for = tonumber(take()), take()
@@ -116,7 +119,7 @@ local function operate(kind, chords)
 end
 
 local function skip(kind)
-  local arguments = { send = 2, store = 3, start = 3, save = 3, part = 7, close = 3, fail = 3 }
+  local arguments = { send = 2, store = 3, start = 3, save = 3, extend = 1, part = 7, close = 3, fail = 3 }
   at = at + arguments[kind]
 end
 
