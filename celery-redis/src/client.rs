@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::transport::connection::{Connection, ConnectionSettings, TransportError, UrlError};
 use crate::transport::keys::{self, Keys};
 use crate::transport::operation::Operation;
 use crate::transport::publisher::Publisher;
+use crate::wire::canvas::{Canvas, CanvasError, Directory, Dispatch, ResultId, Results};
 use crate::wire::exception::Exception;
 use crate::wire::result::{State, StoredMeta};
-use crate::wire::canvas::{Canvas, CanvasError, Directory, Dispatch, ResultId, Results};
 use crate::wire::routes::Routes;
 use crate::wire::signature::{
     Encoded, Options, Parent, Producer, Sending, Signature, SignatureError,
@@ -243,6 +243,13 @@ impl CanvasResult {
     /// The results of a group's members; `None` for a single result.
     pub fn members(&self) -> Option<&[Self]> {
         self.members.as_deref()
+    }
+
+    /// As Celery passes results around: `[[id, null], members]`.
+    pub fn as_tuple(&self) -> Value {
+        let members = self.members.as_ref();
+        let members = members.map(|members| members.iter().map(Self::as_tuple).collect::<Vec<_>>());
+        json!([[self.id(), null], members])
     }
 
     /// Waits for the result, or for all of a group's, which come as a list.

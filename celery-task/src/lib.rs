@@ -5,6 +5,7 @@
 
 mod app;
 mod arguments;
+mod builtins;
 mod canvas;
 mod context;
 mod failure;

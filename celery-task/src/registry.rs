@@ -11,6 +11,7 @@ use celery::protocol::{Message, MessageHeaders, MessageProperties};
 use celery::task::{Request, Task};
 use celery_redis::wire::exception::Exception;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::to_raw_value;
 use tokio::sync::watch;
 
@@ -112,6 +113,28 @@ impl Registry {
         )
     }
 
+    /// Knows a function of any arguments by a name: what takes `*args` in Python.
+    pub fn register_function<F, R>(
+        &mut self,
+        name: &'static str,
+        parameters: &'static [&'static str],
+        options: TaskOptions,
+        function: F,
+    ) -> &mut Self
+    where
+        F: Fn(Call, TaskContext, TaskApp) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Value, TaskError>> + Send + 'static,
+    {
+        let function = Arc::new(function);
+        let run: Arc<Run> = Arc::new(move |call, context, app, options| {
+            Box::pin(run_function(Arc::clone(&function), call, context, app, options))
+        });
+        let execution = Execution::Async;
+        let options = Arc::new(options);
+        self.tasks.insert(name, TaskDefinition { name, parameters, options, execution, run });
+        self
+    }
+
     fn define<T: Task>(
         &mut self,
         options: TaskOptions,
@@ -175,6 +198,20 @@ pub struct Started<F> {
 }
 
 impl TaskDefinition {
+    /// A task of which nothing is known; it fails with `NotRegistered`.
+    pub fn unknown() -> Self {
+        Self {
+            name: "",
+            parameters: &[],
+            options: Arc::default(),
+            execution: Execution::Async,
+            run: Arc::new(|call, _, _, _| {
+                let exception = Exception::celery("NotRegistered", call.task);
+                Box::pin(std::future::ready(Ended::raised(exception)))
+            }),
+        }
+    }
+
     /// Begins a run.
     ///
     /// It ends in [`Ended`] whatever the task does, a panic included.
@@ -238,6 +275,29 @@ where
     }
 }
 
+async fn run_function<F, R>(
+    function: Arc<F>,
+    call: Call,
+    context: TaskContext,
+    app: TaskApp,
+    options: Arc<TaskOptions>,
+) -> Ended
+where
+    F: Fn(Call, TaskContext, TaskApp) -> R,
+    R: Future<Output = Result<Value, TaskError>>,
+{
+    let inside = context.clone();
+    let work = context.clone().scope(async move { function(call, inside, app).await });
+    match futures_util::FutureExt::catch_unwind(AssertUnwindSafe(work)).await {
+        Ok(Ok(value)) => match to_raw_value(&value) {
+            Ok(json) => Ended::Returned(json),
+            Err(error) => Ended::raised(Exception::builtin("TypeError", error.to_string())),
+        },
+        Ok(Err(error)) => after_error(&error, &context, &options),
+        Err(panic) => panicked(panic.as_ref()),
+    }
+}
+
 fn prepare<T: Task>(call: Call, app: &TaskApp) -> Result<T, Exception> {
     let params = arguments::bind::<T::Params>(T::NAME, T::ARGS, call.args, call.kwargs)?;
     let message = Message {
@@ -293,14 +353,7 @@ where
         }
         Err(error) => error,
     };
-    let ended = match context.take_raised() {
-        Some(Raised::Retry(retry)) => Ended::Retries(retry),
-        Some(Raised::Replace(canvas)) => Ended::Replaced(canvas),
-        Some(Raised::Ignore) => Ended::Ignored,
-        Some(Raised::Reject { reason, requeue }) => Ended::Rejected { reason, requeue },
-        Some(Raised::Exception(exception)) => options.after(exception, context.retries()),
-        None => meant_by(&error, context, options),
-    };
+    let ended = after_error(&error, context, options);
     let is_final = match &ended {
         Ended::Raised { .. } => true,
         Ended::Retries(retry) => {
@@ -313,6 +366,18 @@ where
         task.on_failure(&error).await;
     }
     ended
+}
+
+/// What a task's error means: what it said to its context before, or the error itself.
+fn after_error(error: &TaskError, context: &TaskContext, options: &TaskOptions) -> Ended {
+    match context.take_raised() {
+        Some(Raised::Retry(retry)) => Ended::Retries(retry),
+        Some(Raised::Replace(canvas)) => Ended::Replaced(canvas),
+        Some(Raised::Ignore) => Ended::Ignored,
+        Some(Raised::Reject { reason, requeue }) => Ended::Rejected { reason, requeue },
+        Some(Raised::Exception(exception)) => options.after(exception, context.retries()),
+        None => meant_by(error, context, options),
+    }
 }
 
 /// One of rusty-celery's own errors.

@@ -40,16 +40,6 @@ pub(crate) fn admit(
     if message.headers.expires.is_some_and(|expires| expires <= now) {
         return Admission::Expired;
     }
-    if !message.body.embed.is_empty() {
-        // Running it would drop its callbacks, chain or chord without a word.
-        return Admission::Refuse(Exception::builtin(
-            "NotImplementedError",
-            format!(
-                "{} has callbacks, a chain or a chord, which this worker does not execute; nothing was run",
-                message.task
-            ),
-        ));
-    }
     match message.headers.eta.filter(|eta| *eta > now) {
         Some(until) => Admission::Defer { until },
         None => Admission::Run,

@@ -91,6 +91,7 @@ fn start<E: std::error::Error>(
     }
     let mut registry = Registry::new();
     register(&env, &config, &mut registry).map_err(|error| chain(&error))?;
+    registry.register_builtins();
     let worker = Worker::new(config, registry).map_err(|error| chain(&error))?;
     let runtime =
         Builder::new_multi_thread().enable_all().build().map_err(|error| chain(&error))?;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use celery_redis::transport::result_backend::ResultOptions;
+use celery_redis::wire::routes::Routes;
+use celery_redis::wire::signature::DEFAULT_QUEUE;
 use celery_task::{AckPolicy, Rate, TaskOptions};
 use settings::{ConfigError, Env};
 
@@ -25,6 +27,8 @@ pub struct WorkerConfig {
     pub results: ResultOptions,
     /// What a record says beside the result.
     pub result_detail: ResultDetail,
+    /// Where the calls go that its tasks and their callbacks make.
+    pub routes: Routes,
     /// How long this process may be silent before others take its messages.
     pub lease: Duration,
     /// How often a message is delivered to processes that die with it.
@@ -72,6 +76,7 @@ impl WorkerConfig {
                 Some(true) => ResultDetail::WithCall,
                 _ => ResultDetail::Plain,
             },
+            routes: routes(env)?,
             lease: env
                 .seconds("WORKER_LEASE_SECONDS", 1.0..=3600.0)?
                 .unwrap_or(Duration::from_secs(10)),
@@ -126,3 +131,15 @@ fn default_rate_limit(env: &Env) -> Result<Option<Rate>, ConfigError> {
 const ONE_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Seconds.
 const ONE_YEAR: f64 = 31_536_000.0;
+
+/// Celery's `task_default_queue` and `task_routes`.
+fn routes(env: &Env) -> Result<Routes, ConfigError> {
+    let default = env.text("CELERY_TASK_DEFAULT_QUEUE")?;
+    let routes = Routes::to(default.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()));
+    match env.text("CELERY_TASK_ROUTES")? {
+        None => Ok(routes),
+        Some(json) => {
+            routes.with(&json).map_err(|error| env.invalid("CELERY_TASK_ROUTES", error.to_string()))
+        }
+    }
+}

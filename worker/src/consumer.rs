@@ -113,10 +113,13 @@ impl Consumer {
         slot: OwnedSemaphorePermit,
     ) -> Result<Settled, TransportError> {
         let decoded = Request::decode(&delivery, &self.registry, &self.config, &self.state);
-        let request = match decoded {
+        let mut request = match decoded {
             Ok(request) => request,
             Err(rejection) => return self.reject(delivery, rejection).await,
         };
+        if let Some(exception) = request.refusal.take() {
+            return self.settle_failure(Some(delivery), &request, &exception, None).await;
+        }
         let revoked = self.revoked.contains(&request.message.id);
         let now = self.broker.now();
         match admit(&request.message, &request.task.options, revoked, now) {

@@ -40,6 +40,7 @@ impl Consumer {
         let how = tokio::select! {
             biased;
             ended = &mut run => {
+                request.children = started.context.children();
                 return Executed { how: RunEnd::Ended(joined(ended)), rest: None };
             }
             () = soft_limit(limits.soft, request, &started.time) => {

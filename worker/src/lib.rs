@@ -4,8 +4,11 @@
 //! `admit` decides, `execute` runs it, `settle` ends it.
 
 mod admit;
+mod aftermath;
+mod chord;
 pub mod cli;
 mod clock;
+mod conclude;
 mod config;
 mod consumer;
 mod control;

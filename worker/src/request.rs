@@ -9,6 +9,7 @@ use celery_redis::wire::exception::Exception;
 use celery_redis::wire::message::{Message, Undecodable};
 use celery_redis::wire::result::{Outcome, State};
 use celery_task::{Call, Registry, TaskDefinition};
+use serde_json::{Value, json};
 
 use crate::config::{ResultDetail, WorkerConfig};
 use crate::state::{Reservation, WorkerState};
@@ -25,6 +26,10 @@ pub(crate) struct Request {
     pub(crate) call_record: Option<CallRecord>,
     /// Its entry in this process's books.
     pub(crate) reservation: Reservation,
+    /// Why it cannot be run here.
+    pub(crate) refusal: Option<Exception>,
+    /// What its run has sent, for the result.
+    pub(crate) children: Vec<Value>,
 }
 
 /// A message that cannot.
@@ -45,15 +50,15 @@ impl Request {
         state: &Arc<WorkerState>,
     ) -> Result<Self, Rejection> {
         let message = Message::decode(delivery.message())?;
-        let Some(task) = registry.get(&message.task).cloned() else {
+        let known = registry.get(&message.task).cloned();
+        let refusal = known.is_none().then(|| {
             log::error!(
                 "no task {:?} is registered here; message {} is answered with NotRegistered",
                 message.task,
                 message.id
             );
-            let exception = Exception::celery("NotRegistered", message.task.as_str());
-            return Err(Rejection::Answer { id: message.id, exception });
-        };
+            Exception::celery("NotRegistered", message.task.as_str())
+        });
         let (queue, envelope) = (delivery.queue(), delivery.message());
         let call_record = match config.result_detail {
             ResultDetail::Plain => None,
@@ -62,10 +67,12 @@ impl Request {
         Ok(Self {
             reservation: state.reserve(&message.task, &message.id, queue, envelope),
             message,
-            task,
+            task: known.unwrap_or_else(TaskDefinition::unknown),
             call_record,
             queue: queue.to_owned(),
             envelope: envelope.clone(),
+            refusal,
+            children: Vec::new(),
         })
     }
 
@@ -85,8 +92,35 @@ impl Request {
         ignores.unwrap_or(false) && !(is_error && keeps_errors)
     }
 
+    /// First task of its workflow.
+    pub(crate) fn root_id(&self) -> &str {
+        self.message.headers.root_id.as_deref().unwrap_or(&self.message.id)
+    }
+
+    /// Signature of the body of the chord whose header it belongs to.
+    pub(crate) fn chord(&self) -> Option<Value> {
+        let chord = self.message.body.embed.chord.as_ref()?;
+        serde_json::from_str(chord.get()).ok()
+    }
+
+    /// What an errback is told of it.
+    pub(crate) fn described(&self, node: &str) -> Value {
+        let headers = &self.message.headers;
+        json!({
+            "id": self.message.id,
+            "task": self.message.task,
+            "root_id": headers.root_id,
+            "parent_id": headers.parent_id,
+            "group": headers.group,
+            "retries": headers.retries,
+            "hostname": node,
+            "delivery_info": {"routing_key": self.queue, "priority": self.message.priority},
+        })
+    }
+
     /// The call for the task; its arguments leave the request.
     pub(crate) fn take_call(&mut self, node: &str) -> Call {
+        let chord = self.chord();
         let headers = &self.message.headers;
         Call {
             task: self.message.task.clone(),
@@ -97,6 +131,8 @@ impl Request {
             root_id: headers.root_id.clone(),
             parent_id: headers.parent_id.clone(),
             group: headers.group.clone(),
+            group_index: headers.group_index,
+            chord,
             eta: headers.eta,
             expires: headers.expires,
             origin: headers.origin.clone(),

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use celery_redis::transport::connection::TransportError;
 use celery_redis::transport::dead_letters::Reason;
-use celery_redis::transport::delivery::{Delivery, Position, Settled, StoredResult};
+use celery_redis::transport::delivery::{Delivery, Position, Settled};
+use celery_redis::transport::operation::{Operation, StoredResult};
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::python_json;
 use celery_redis::wire::result::{Outcome, State, TaskMeta};
-use celery_redis::wire::signature::Encoded;
 use celery_task::{Ended, Progress, Retry};
 use chrono::Utc;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
+use crate::aftermath::Aftermath;
 use crate::consumer::Consumer;
 use crate::request::{Rejection, Request};
 use crate::retry::{self, Again};
@@ -35,7 +36,7 @@ impl Consumer {
                 let outcome = Outcome::failure(&exception, None);
                 let result =
                     self.results.encode(&TaskMeta::new(&id, &outcome, no_children(), Utc::now()));
-                self.conclude(Some(delivery), Vec::new(), Some(result)).await
+                self.conclude(Some(delivery), Aftermath::of(Operation::Store(result))).await
             }
         }
     }
@@ -47,7 +48,7 @@ impl Consumer {
         request: &Request,
         outcome: Outcome,
     ) -> Result<Settled, TransportError> {
-        self.settle_outcome(Some(delivery), request, Vec::new(), &outcome, no_children()).await
+        self.settle_outcome(Some(delivery), request, &outcome, Aftermath::default()).await
     }
 
     /// Ends a message whose task was stopped.
@@ -57,7 +58,7 @@ impl Consumer {
         request: &Request,
     ) -> Result<Settled, TransportError> {
         let outcome = Outcome::revoked("terminated");
-        self.settle_outcome(lent, request, Vec::new(), &outcome, no_children()).await
+        self.settle_outcome(lent, request, &outcome, Aftermath::default()).await
     }
 
     /// Ends a message whose task has run.
@@ -68,23 +69,32 @@ impl Consumer {
         ended: Ended,
     ) -> Result<Settled, TransportError> {
         match ended {
-            Ended::Returned(value) => {
-                self.settle_outcome(
-                    lent,
-                    request,
-                    Vec::new(),
-                    &Outcome::success(value),
-                    no_children(),
-                )
-                .await
-            }
+            Ended::Returned(value) => match self.after_success(request, &value) {
+                Ok(aftermath) => {
+                    self.settle_outcome(lent, request, &Outcome::success(value), aftermath).await
+                }
+                Err(error) => {
+                    let exception = error.exception();
+                    self.settle_failure(lent, request, &exception, None).await
+                }
+            },
+            Ended::Replaced(canvas) => match self.replaced(request, *canvas) {
+                Ok(aftermath) => {
+                    log::info!("{} is replaced by another", request.label());
+                    self.conclude(lent, aftermath).await
+                }
+                Err(error) => {
+                    let exception = error.exception();
+                    self.settle_failure(lent, request, &exception, None).await
+                }
+            },
             Ended::Raised { exception, traceback } => {
                 self.settle_failure(lent, request, &exception, Some(traceback)).await
             }
             Ended::Retries(retry) => self.settle_retry(lent, request, retry).await,
             Ended::Ignored => {
                 log::info!("{} is ignored by its task", request.label());
-                self.conclude(lent, Vec::new(), None).await
+                self.conclude(lent, Aftermath::default()).await
             }
             Ended::Rejected { reason, requeue: false } => {
                 self.settle_rejected(lent, request, reason).await
@@ -114,14 +124,9 @@ impl Consumer {
         traceback: Option<String>,
     ) -> Result<Settled, TransportError> {
         log::error!("{} raised {}", request.label(), exception.exc_type);
-        self.settle_outcome(
-            lent,
-            request,
-            Vec::new(),
-            &Outcome::failure(exception, traceback),
-            no_children(),
-        )
-        .await
+        let outcome = Outcome::failure(exception, traceback);
+        let aftermath = self.after_failure(request, exception, &outcome).await?;
+        self.settle_outcome(lent, request, &outcome, aftermath).await
     }
 
     /// Sends the task once more, or fails it when its retries are used up.
@@ -138,8 +143,9 @@ impl Consumer {
             }
             Again::Send { message, outcome, when } => {
                 log::info!("{} retries {when}", request.label());
-                let itself = json_children(&request.message.id);
-                self.settle_outcome(lent, request, vec![message], &outcome, &itself).await
+                let mut aftermath = Aftermath::before(Operation::Send(message));
+                aftermath.children.push(json!([[request.message.id, null], null]));
+                self.settle_outcome(lent, request, &outcome, aftermath).await
             }
         }
     }
@@ -182,45 +188,24 @@ impl Consumer {
         &self,
         lent: Lent,
         request: &Request,
-        follow_ups: Vec<Encoded>,
         outcome: &Outcome,
-        children: &RawValue,
+        mut aftermath: Aftermath,
     ) -> Result<Settled, TransportError> {
-        let result = (!request.drops(outcome)).then(|| self.record(request, outcome, children));
-        let settled = self.conclude(lent, follow_ups, result).await;
+        if outcome.state.is_ready() {
+            self.return_part(request, outcome, &mut aftermath);
+        }
+        if !request.drops(outcome) {
+            let children: Vec<&Value> =
+                request.children.iter().chain(&aftermath.children).collect();
+            let children = python_json::to_string(&children).and_then(RawValue::from_string);
+            let children = children.as_deref().unwrap_or(no_children());
+            aftermath.store(self.record(request, outcome, children));
+        }
+        let settled = self.conclude(lent, aftermath).await;
         if let Ok(Settled::Done) = settled {
             self.events.settled(request, outcome);
         }
         settled
-    }
-
-    /// Stores, publishes, sends and acknowledges.
-    async fn conclude(
-        &self,
-        lent: Lent,
-        follow_ups: Vec<Encoded>,
-        result: Option<StoredResult>,
-    ) -> Result<Settled, TransportError> {
-        match lent {
-            Some(delivery) if self.results.is_with_broker() => {
-                delivery.settle(follow_ups, result).await
-            }
-            Some(delivery) => {
-                if !delivery.is_ours().await? {
-                    return Ok(Settled::LeaseLost);
-                }
-                // Result first: a crash here repeats the task, the other order loses its result.
-                self.store(result).await?;
-                delivery.settle(follow_ups, None).await
-            }
-            None => {
-                for message in &follow_ups {
-                    self.publisher.persist(message).await?;
-                }
-                self.store(result).await?;
-                Ok(Settled::Done)
-            }
-        }
     }
 
     /// Records that a slot has begun the task.
@@ -249,13 +234,6 @@ impl Consumer {
         }
     }
 
-    async fn store(&self, result: Option<StoredResult>) -> Result<(), TransportError> {
-        match result {
-            Some(result) => self.results.store(&result).await,
-            None => Ok(()),
-        }
-    }
-
     pub(crate) fn record(
         &self,
         request: &Request,
@@ -269,13 +247,6 @@ impl Consumer {
         meta.call = request.call_record.as_ref();
         self.results.encode(&meta)
     }
-}
-
-/// A retried task's children: itself.
-fn json_children(id: &str) -> Box<RawValue> {
-    python_json::to_string(&[((id, ()), ())])
-        .and_then(RawValue::from_string)
-        .unwrap_or_else(|_| no_children().to_owned())
 }
 
 /// `[]`: this task sent no others.

@@ -86,7 +86,9 @@ impl Worker {
         };
         let clock: Arc<Clock> = Arc::default();
         let (events, queue) = Events::new(Arc::clone(&clock), self.config.task_events);
-        let client = Client::new(publisher.clone(), Arc::clone(&self.backend));
+        let client = Client::new(publisher.clone(), Arc::clone(&self.backend))
+            .with_routes(self.config.routes.clone())
+            .knowing(self.registry.names());
         let consumer = Arc::new(Consumer {
             app: TaskApp::build(&self.config.node, client).await?,
             broker: Arc::clone(&broker),

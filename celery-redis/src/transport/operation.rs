@@ -119,9 +119,7 @@ impl Operation {
     pub fn of_plan(plan: Plan, ttl_seconds: u64) -> impl Iterator<Item = Self> {
         plan.steps.into_iter().map(move |step| match step {
             Step::Send(message) => Self::Send(message),
-            Step::StartChord { group_id, size } => {
-                Self::StartChord { group_id, size, ttl_seconds }
-            }
+            Step::StartChord { group_id, size } => Self::StartChord { group_id, size, ttl_seconds },
             Step::SaveGroup { group_id, record } => {
                 Self::SaveGroup { group_id, record, ttl_seconds }
             }

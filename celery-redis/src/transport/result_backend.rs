@@ -7,7 +7,7 @@ use super::connection::{Backoff, Connection, TransportError};
 use super::keys::Keys;
 use super::operation::{Completed, Operation, StoredResult};
 use super::{keys, scripts, settlements};
-use crate::wire::result::{State, TaskMeta};
+use crate::wire::result::{State, StoredMeta, TaskMeta};
 
 /// The result backend of one worker.
 #[derive(Debug, Clone)]
@@ -68,6 +68,26 @@ impl ResultBackend {
         }
         // None of these operations names a key of the broker's.
         settlements::perform(&self.connection, &Keys::default(), operations).await
+    }
+
+    /// The record of a task, if there is one that can be read. Goes on through any outage.
+    pub async fn meta(&self, task_id: &str) -> Result<Option<StoredMeta>, TransportError> {
+        let mut command = redis::cmd("GET");
+        command.arg(keys::task_meta(task_id));
+        let mut backoff = Backoff::default();
+        loop {
+            match self.connection.query::<Option<Vec<u8>>>("read a result", &command).await {
+                Err(error) if error.is_outage() => backoff.wait().await,
+                record => {
+                    return Ok(record?.and_then(|record| serde_json::from_slice(&record).ok()));
+                }
+            }
+        }
+    }
+
+    /// The state of a task, if it has one.
+    pub async fn state(&self, task_id: &str) -> Result<Option<State>, TransportError> {
+        Ok(self.meta(task_id).await?.map(|meta| meta.status))
     }
 
     /// Stores and publishes, through any outage; a SUCCESS that is there stays.

@@ -42,6 +42,8 @@ pub struct Headers {
     pub group_index: Option<i64>,
     /// How often it was retried.
     pub retries: u32,
+    /// How often it was replaced by another task.
+    pub replaced_task_nesting: u64,
     /// Hard time limit, seconds.
     pub time_limit: Option<f64>,
     /// Soft time limit, seconds.
@@ -258,6 +260,7 @@ fn protocol_2(headers: &RawMap, properties: &RawMap, body: &[u8]) -> Result<Mess
                 "an integer or null",
             )?,
             retries: optional(headers, "retries", "headers.retries", "a count")?.unwrap_or(0),
+            replaced_task_nesting: headers.read("replaced_task_nesting").unwrap_or(0),
             time_limit,
             soft_time_limit,
             root_id: optional(headers, "root_id", "headers.root_id", "a string or null")?,

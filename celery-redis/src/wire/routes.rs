@@ -64,12 +64,11 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) => {
-            matches(rest, text) || text.split_first().is_some_and(|(_, text)| matches(pattern, text))
+            matches(rest, text)
+                || text.split_first().is_some_and(|(_, text)| matches(pattern, text))
         }
         (Some((b'?', pattern)), Some((_, text))) => matches(pattern, text),
-        (Some((wanted, pattern)), Some((found, text))) => {
-            wanted == found && matches(pattern, text)
-        }
+        (Some((wanted, pattern)), Some((found, text))) => wanted == found && matches(pattern, text),
         _ => false,
     }
 }

@@ -14,7 +14,7 @@ use crate::wire::signature::{Options, Sending, Signature};
 use crate::wire::task_message::Encoded;
 
 /// What a sender knows about tasks by their names.
-pub trait Directory {
+pub trait Directory: Sync {
     /// Whether the task stores no result; `None` for a task that the sender does not know.
     fn ignore_result(&self, task: &str) -> Option<bool>;
     /// The queue of a call that names none.

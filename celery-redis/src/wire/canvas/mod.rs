@@ -17,6 +17,7 @@ pub use dispatch::{Directory, Dispatch, Plan, Step};
 pub use replace::{Origin, Replacement};
 pub use results::{ResultId, Results};
 
+use super::exception::Exception;
 use super::signature::{Options, Signature, SignatureError};
 
 /// One task, or several with an order.
@@ -89,6 +90,17 @@ pub enum CanvasError {
     /// What Celery refuses as well.
     #[error("{0}")]
     Refused(&'static str),
+}
+
+impl CanvasError {
+    /// What the caller of the task that was to send it gets to see.
+    pub fn exception(&self) -> Exception {
+        let exc_type = match self {
+            Self::Refused(_) => "ImproperlyConfigured",
+            _ => "InvalidTaskError",
+        };
+        Exception::celery(exc_type, self.to_string())
+    }
 }
 
 impl Canvas {

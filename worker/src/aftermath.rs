@@ -1,0 +1,391 @@
+//! What follows from the end of a task (`celery.app.trace`, `celery.backends.base`): callbacks
+//! and the next step of its chain, or errbacks and the failure of the steps that will not run,
+//! and in any case its part in a chord.
+
+use std::collections::BTreeMap;
+
+use celery_redis::transport::connection::TransportError;
+use celery_redis::transport::operation::{ChordPart, Operation, StoredResult};
+use celery_redis::wire::canvas::{
+    Canvas, CanvasError, Directory, Dispatch, Group, Origin, Replacement,
+};
+use celery_redis::wire::exception::Exception;
+use celery_redis::wire::python_json;
+use celery_redis::wire::result::{Outcome, State, TaskMeta};
+use celery_redis::wire::signature::{Options, Parent, Sending};
+use chrono::Utc;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::consumer::Consumer;
+use crate::request::Request;
+use crate::settle::no_children;
+
+/// What is to be done together with a result, in this order: what comes before it, the result
+/// itself, what comes after it.
+#[derive(Debug, Default)]
+pub(crate) struct Aftermath {
+    before: Vec<Operation>,
+    result: Option<Operation>,
+    after: Vec<Operation>,
+    /// What was sent, for the result.
+    pub(crate) children: Vec<Value>,
+    /// Signatures of the bodies of the chords whose parts are returned, by their groups.
+    pub(crate) bodies: BTreeMap<String, Body>,
+}
+
+/// The body of a chord that a part was returned to.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) signature: Value,
+    pub(crate) part: ChordPart,
+    /// The part's task, the body's parent, and the first of its workflow.
+    pub(crate) parent: String,
+    pub(crate) root_id: String,
+}
+
+impl Aftermath {
+    /// Only this.
+    pub(crate) fn of(operation: Operation) -> Self {
+        Self { result: Some(operation), ..Self::default() }
+    }
+
+    /// This before the result.
+    pub(crate) fn before(operation: Operation) -> Self {
+        Self { before: vec![operation], ..Self::default() }
+    }
+
+    /// Sets the result.
+    pub(crate) fn store(&mut self, result: StoredResult) {
+        self.result = Some(Operation::Store(result));
+    }
+
+    /// Something that comes after the result.
+    pub(crate) fn then(&mut self, operation: Operation) {
+        self.after.push(operation);
+    }
+
+    fn then_part(&mut self, body: Body) {
+        self.after.push(Operation::ReturnPart(body.part.clone()));
+        self.bodies.insert(body.part.group_id.clone(), body);
+    }
+
+    /// All of it, in order, and the bodies of the chords in it.
+    pub(crate) fn into_parts(self) -> (Vec<Operation>, BTreeMap<String, Body>) {
+        let Self { mut before, result, after, bodies, .. } = self;
+        before.extend(result);
+        before.extend(after);
+        (before, bodies)
+    }
+}
+
+/// Tasks as this worker knows them.
+struct Known<'a>(&'a Consumer);
+
+impl Directory for Known<'_> {
+    fn ignore_result(&self, task: &str) -> Option<bool> {
+        let task = self.0.registry.get(task)?;
+        Some(task.options.ignore_result.unwrap_or(false))
+    }
+
+    fn queue(&self, task: &str) -> &str {
+        self.0.config.routes.queue(task)
+    }
+}
+
+impl Consumer {
+    /// The callbacks of a task that returned `value`, and the next step of its chain.
+    pub(crate) fn after_success(
+        &self,
+        request: &Request,
+        value: &RawValue,
+    ) -> Result<Aftermath, CanvasError> {
+        let embed = &request.message.body.embed;
+        let (callbacks, chain) = (values(&embed.callbacks), values(&embed.chain));
+        if callbacks.is_empty() && chain.is_empty() {
+            return Ok(Aftermath::default());
+        }
+        let value: Value = serde_json::from_str(value.get()).unwrap_or_default();
+        let argument = std::slice::from_ref(&value);
+        let root_id = request.root_id();
+        let options = sent_by(&request.message.id, root_id);
+        self.sent(&request.message.id, root_id, |dispatch| {
+            let callbacks: Vec<Canvas> =
+                callbacks.iter().map(Canvas::from_json).collect::<Result<_, _>>()?;
+            if callbacks.len() > 1 {
+                let (groups, others): (Vec<_>, Vec<_>) = callbacks
+                    .into_iter()
+                    .partition(|callback| matches!(callback, Canvas::Group(_)));
+                for group in groups {
+                    dispatch.apply(group, argument, &options)?;
+                }
+                if !others.is_empty() {
+                    let group = Canvas::Group(Group { tasks: others, options: Options::new() });
+                    dispatch.apply(group, argument, &options)?;
+                }
+            } else if let Some(callback) = callbacks.into_iter().next() {
+                dispatch.apply(callback, argument, &options)?;
+            }
+            if let Some((next, rest)) = chain.split_last() {
+                let mut options = options.clone();
+                options.insert("chain".to_owned(), Value::Array(rest.to_vec()));
+                dispatch.apply(Canvas::from_json(next)?, argument, &options)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What takes the task's place.
+    pub(crate) fn replaced(
+        &self,
+        request: &Request,
+        canvas: Canvas,
+    ) -> Result<Aftermath, CanvasError> {
+        let (headers, embed) = (&request.message.headers, &request.message.body.embed);
+        let origin = Origin {
+            id: request.message.id.clone(),
+            root_id: headers.root_id.clone(),
+            group: headers.group.clone(),
+            group_index: headers.group_index,
+            chord: request.chord(),
+            callbacks: values(&embed.callbacks),
+            errbacks: values(&embed.errbacks),
+            chain: values(&embed.chain),
+            replaced_task_nesting: headers.replaced_task_nesting,
+        };
+        self.sent(&request.message.id, request.root_id(), |dispatch| {
+            dispatch.replace(Replacement(canvas), &origin)
+        })
+    }
+
+    /// The failure of what was to follow a task that failed, and its errbacks.
+    pub(crate) async fn after_failure(
+        &self,
+        request: &Request,
+        exception: &Exception,
+        outcome: &Outcome,
+    ) -> Result<Aftermath, TransportError> {
+        let embed = &request.message.body.embed;
+        let mut aftermath = Aftermath::default();
+        self.fail_chain(values(&embed.chain), outcome, &mut aftermath).await?;
+        let call = ErrbackCall {
+            id: &request.message.id,
+            root_id: request.root_id(),
+            request: request.described(&self.config.node),
+            exception,
+            traceback: outcome.traceback.as_deref(),
+        };
+        self.call_errbacks(&values(&embed.errbacks), &call, &mut aftermath).await;
+        Ok(aftermath)
+    }
+
+    /// Its part in the chord whose header the task belongs to.
+    pub(crate) fn return_part(
+        &self,
+        request: &Request,
+        outcome: &Outcome,
+        aftermath: &mut Aftermath,
+    ) {
+        let headers = &request.message.headers;
+        let (Some(signature), Some(group_id)) = (request.chord(), &headers.group) else { return };
+        // First of all that comes after the result: the chain that failed may have others.
+        let later = std::mem::take(&mut aftermath.after);
+        aftermath.then_part(Body {
+            part: self.part(group_id, &request.message.id, headers.group_index, outcome),
+            signature,
+            parent: request.message.id.clone(),
+            root_id: request.root_id().to_owned(),
+        });
+        aftermath.after.extend(later);
+    }
+
+    fn part(
+        &self,
+        group_id: &str,
+        task_id: &str,
+        place: Option<i64>,
+        outcome: &Outcome,
+    ) -> ChordPart {
+        let record = (1, task_id, outcome.state.as_str(), &outcome.result);
+        ChordPart {
+            group_id: group_id.to_owned(),
+            task_id: task_id.to_owned(),
+            place,
+            // A tuple of texts and JSON always is JSON.
+            record: python_json::to_string(&record).unwrap_or_default(),
+            ttl_seconds: self.results.chord_ttl_seconds(),
+            token: Uuid::new_v4().simple().to_string(),
+        }
+    }
+
+    /// Stores the failure for each step of a chain that will not run (`Backend._fail_chain`).
+    pub(crate) async fn fail_chain(
+        &self,
+        chain: Vec<Value>,
+        outcome: &Outcome,
+        aftermath: &mut Aftermath,
+    ) -> Result<(), TransportError> {
+        let mut steps = std::collections::VecDeque::from(chain);
+        while let Some(step) = steps.pop_front() {
+            let options = step.get("options").and_then(Value::as_object);
+            let empty = Map::new();
+            let options = options.unwrap_or(&empty);
+            let text = |name| options.get(name).and_then(Value::as_str);
+            let id = text("task_id");
+            let chord = options.get("chord").filter(|chord| !chord.is_null());
+            let already_failed = match (chord, id) {
+                (Some(_), Some(id)) => {
+                    let state = self.results.state(id).await?;
+                    matches!(state, Some(State::Failure | State::Revoked))
+                }
+                _ => false,
+            };
+            if let Some(id) = id {
+                let mut meta = TaskMeta::new(id, outcome, no_children(), Utc::now());
+                meta.group_id = text("group_id");
+                meta.parent_id = text("parent_id");
+                aftermath.then(Operation::Store(self.results.encode(&meta)));
+            }
+            if let (Some(chord), Some(id), Some(group_id), false) =
+                (chord, id, text("group_id"), already_failed)
+            {
+                let place = options.get("group_index").and_then(Value::as_i64);
+                aftermath.then_part(Body {
+                    part: self.part(group_id, id, place, outcome),
+                    signature: chord.clone(),
+                    parent: id.to_owned(),
+                    root_id: text("root_id").unwrap_or(id).to_owned(),
+                });
+            }
+            // What a chord's result is, its body stores.
+            if step.get("subtask_type").and_then(Value::as_str) == Some("chord")
+                && let Some(body) = step.pointer("/kwargs/body").filter(|body| !body.is_null())
+            {
+                steps.push_back(body.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls errbacks (`Backend._call_task_errbacks`): those known here that take more than the
+    /// task's id within this worker, all others as tasks.
+    pub(crate) async fn call_errbacks(
+        &self,
+        errbacks: &[Value],
+        call: &ErrbackCall<'_>,
+        aftermath: &mut Aftermath,
+    ) {
+        let mut tasks = Vec::new();
+        for errback in errbacks {
+            match Canvas::from_json(errback) {
+                Ok(Canvas::Task(task)) => match self.registry.get(&task.task) {
+                    Some(known) if takes_more_than_the_id(known.parameters.len(), &task) => {
+                        self.run_errback(known, &task, call).await;
+                    }
+                    _ => tasks.push(Canvas::Task(task)),
+                },
+                Ok(canvas) => tasks.push(canvas),
+                Err(error) => log::error!("an errback of {} is not called: {error}", call.id),
+            }
+        }
+        if tasks.is_empty() {
+            return;
+        }
+        let options = sent_by(call.id, call.root_id);
+        let sent = self.sent(call.id, call.root_id, |dispatch| {
+            let group = Canvas::Group(Group { tasks, options: Options::new() });
+            dispatch.apply(group, &[json!(call.id)], &options)?;
+            Ok(())
+        });
+        match sent {
+            Ok(sent) => aftermath.after.extend(sent.before),
+            Err(error) => log::error!("the errbacks of {} are not called: {error}", call.id),
+        }
+    }
+
+    async fn run_errback(
+        &self,
+        errback: &celery_task::TaskDefinition,
+        signature: &celery_redis::Signature,
+        call: &ErrbackCall<'_>,
+    ) {
+        let mut args = vec![call.request.clone(), json!(call.exception), json!(call.traceback)];
+        if signature.immutable {
+            args.clear();
+        }
+        args.extend(signature.args.iter().cloned());
+        let run = errback.start(
+            celery_task::Call {
+                task: signature.task.clone(),
+                id: call.id.to_owned(),
+                args,
+                kwargs: signature.kwargs.clone(),
+                root_id: Some(call.root_id.to_owned()),
+                hostname: self.config.node.clone(),
+                ..celery_task::Call::default()
+            },
+            self.registry.states(),
+            &self.app,
+        );
+        if let celery_task::Ended::Raised { exception, .. } = run.ended.await {
+            log::error!("errback {:?} raised {}", signature.task, exception.exc_type);
+        }
+    }
+
+    /// What `collect` sends in the name of the task `id`.
+    pub(crate) fn sent(
+        &self,
+        id: &str,
+        root_id: &str,
+        collect: impl FnOnce(&mut Dispatch<'_>) -> Result<(), CanvasError>,
+    ) -> Result<Aftermath, CanvasError> {
+        let known = Known(self);
+        let sending = Sending {
+            producer: &self.producer,
+            now: Utc::now(),
+            ignore_result: None,
+            queue: self.config.routes.queue(""),
+            parent: Some(Parent { id, root_id }),
+        };
+        let mut dispatch = Dispatch::new(sending, &known);
+        collect(&mut dispatch)?;
+        let Dispatch { results, plan, .. } = dispatch;
+        let children = plan.children.iter().map(|child| results.as_tuple(*child)).collect();
+        let before = Operation::of_plan(plan, self.results.chord_ttl_seconds()).collect();
+        Ok(Aftermath { before, children, ..Aftermath::default() })
+    }
+}
+
+/// What an errback is called with.
+pub(crate) struct ErrbackCall<'a> {
+    /// The task that failed.
+    pub(crate) id: &'a str,
+    /// The first of its workflow.
+    pub(crate) root_id: &'a str,
+    /// Its request.
+    pub(crate) request: Value,
+    /// What it raised.
+    pub(crate) exception: &'a Exception,
+    /// The text of its traceback.
+    pub(crate) traceback: Option<&'a str>,
+}
+
+/// Whether an errback takes the request, the exception and the traceback: arguments that its
+/// signature has already do not count (`Backend._errback_arity_greater`).
+fn takes_more_than_the_id(parameters: usize, errback: &celery_redis::Signature) -> bool {
+    let given = if errback.immutable { 0 } else { errback.args.len() + errback.kwargs.len() };
+    parameters.saturating_sub(given) > 1
+}
+
+fn sent_by(id: &str, root_id: &str) -> Options {
+    Options::from_iter([
+        ("parent_id".to_owned(), id.into()),
+        ("root_id".to_owned(), root_id.into()),
+    ])
+}
+
+fn values(signatures: &Option<Vec<Box<RawValue>>>) -> Vec<Value> {
+    let signatures = signatures.iter().flatten();
+    signatures.map(|signature| serde_json::from_str(signature.get()).unwrap_or_default()).collect()
+}

@@ -1,0 +1,120 @@
+//! Carrying a settlement out, and the bodies of the chords that it completes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use celery_redis::transport::connection::TransportError;
+use celery_redis::transport::delivery::{Conclusion, Settled};
+use celery_redis::transport::operation::{Completed, Operation};
+
+use crate::aftermath::{Aftermath, Body};
+use crate::consumer::Consumer;
+use crate::settle::Lent;
+
+/// How long to wait for another process that sends a chord's body, before its claim is looked at
+/// again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+enum Step {
+    Settled(Settled),
+    Completes(Lent, Completed),
+}
+
+impl Consumer {
+    /// Stores, publishes, sends and acknowledges, in one step where broker and result backend are
+    /// one Redis.
+    ///
+    /// A delivery whose part completes a chord is acknowledged together with the chord's body:
+    /// until then the part comes back if this process dies, and completes it again.
+    pub(crate) async fn conclude(
+        &self,
+        mut lent: Lent,
+        aftermath: Aftermath,
+    ) -> Result<Settled, TransportError> {
+        let (mut operations, mut bodies) = aftermath.into_parts();
+        loop {
+            match self.step(lent, operations).await? {
+                Step::Settled(settled) => return Ok(settled),
+                Step::Completes(still_lent, completed) => {
+                    lent = still_lent;
+                    operations = self.close_chords(completed, &mut bodies).await?;
+                }
+            }
+        }
+    }
+
+    /// What closes the chords, or looks at them again.
+    async fn close_chords(
+        &self,
+        completed: Completed,
+        bodies: &mut BTreeMap<String, Body>,
+    ) -> Result<Vec<Operation>, TransportError> {
+        let mut operations = Vec::new();
+        for chord in completed.ours {
+            if let Some(body) = bodies.remove(&chord.group_id) {
+                let (closing, more) = self.close_chord(&chord, &body).await?;
+                operations.extend(closing);
+                bodies.extend(more);
+            }
+        }
+        if !completed.others.is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let parts = completed.others.iter().filter_map(|group_id| bodies.get(group_id));
+            operations.extend(parts.map(|body| Operation::ReturnPart(body.part.clone())));
+        }
+        Ok(operations)
+    }
+
+    async fn step(&self, lent: Lent, operations: Vec<Operation>) -> Result<Step, TransportError> {
+        let done = |lent, completed: Completed| {
+            if completed.is_empty() {
+                Step::Settled(Settled::Done)
+            } else {
+                Step::Completes(lent, completed)
+            }
+        };
+        if self.results.is_with_broker() {
+            return Ok(match lent {
+                Some(delivery) => match delivery.conclude(operations).await? {
+                    Conclusion::Settled(settled) => Step::Settled(settled),
+                    Conclusion::Completes { delivery, chords } => {
+                        Step::Completes(Some(delivery), chords)
+                    }
+                },
+                None => done(None, self.publisher.perform(operations).await?),
+            });
+        }
+        let closes =
+            operations.iter().any(|operation| matches!(operation, Operation::CloseChord { .. }));
+        let (sends, records): (Vec<_>, Vec<_>) =
+            operations.into_iter().partition(|operation| matches!(operation, Operation::Send(_)));
+        if let Some(delivery) = &lent
+            && !delivery.is_ours().await?
+        {
+            return Ok(Step::Settled(Settled::LeaseLost));
+        }
+        if closes {
+            // Messages first: a crash here sends a body twice, the other order loses it.
+            self.publisher.perform(sends).await?;
+            let completed = self.results.perform(records).await?;
+            return match (lent, completed.is_empty()) {
+                (Some(delivery), true) => Ok(Step::Settled(delivery.ack().await?)),
+                (lent, _) => Ok(done(lent, completed)),
+            };
+        }
+        // Result first: a crash here repeats the task, the other order loses its result.
+        let completed = self.results.perform(records).await?;
+        match lent {
+            Some(delivery) if completed.is_empty() => match delivery.conclude(sends).await? {
+                Conclusion::Settled(settled) => Ok(Step::Settled(settled)),
+                Conclusion::Completes { delivery, chords } => {
+                    Ok(Step::Completes(Some(delivery), chords))
+                }
+            },
+            lent => {
+                self.publisher.perform(sends).await?;
+                Ok(done(lent, completed))
+            }
+        }
+    }
+}
