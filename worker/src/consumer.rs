@@ -9,11 +9,12 @@ use celery_redis::transport::dead_letters::Reason;
 use celery_redis::transport::delivery::{Delivery, Settled};
 use celery_redis::transport::publisher::Publisher;
 use celery_redis::transport::result_backend::ResultBackend;
+use celery_redis::transport::waiting_room::Passed;
 use celery_redis::wire::result::Outcome;
 use celery_redis::wire::signature::Producer;
 use celery_task::{AckPolicy, Registry, TaskApp};
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::admit::{Admission, admit};
@@ -26,6 +27,7 @@ use crate::limits::Limits;
 use crate::request::Request;
 use crate::shutdown::{Shutdown, Stage};
 use crate::state::WorkerState;
+use crate::waiting_room::{CalledInto, Doors};
 
 /// Everything that a message meets on its way.
 pub(crate) struct Consumer {
@@ -38,6 +40,7 @@ pub(crate) struct Consumer {
     pub(crate) app: TaskApp,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) limits: Limits,
+    pub(crate) doors: Doors,
     pub(crate) revoked: RevokedTasks,
     pub(crate) state: Arc<WorkerState>,
     pub(crate) clock: Arc<Clock>,
@@ -49,6 +52,7 @@ impl Consumer {
     pub(crate) async fn consume(
         self: &Arc<Self>,
         running: &mut JoinSet<()>,
+        mut called_in: mpsc::Receiver<CalledInto>,
         mut shutdown: Shutdown,
     ) {
         let mut backoff = Backoff::default();
@@ -57,6 +61,10 @@ impl Consumer {
             let slots = tokio::select! {
                 biased;
                 () = shutdown.reached(Stage::Warm) => return,
+                Some((delivery, slot)) = called_in.recv() => {
+                    running.spawn(Arc::clone(self).take(delivery, slot));
+                    continue;
+                }
                 slots = self.free_slots() => slots,
             };
             match self.broker.claim(slots.len()).await {
@@ -64,14 +72,16 @@ impl Consumer {
                     drop(slots);
                     tokio::select! {
                         () = shutdown.reached(Stage::Warm) => return,
+                        Some((delivery, slot)) = called_in.recv() => {
+                            running.spawn(Arc::clone(self).take(delivery, slot));
+                        }
                         () = self.broker.message_waiting() => {}
                     }
                 }
                 Ok(Claim::Deliveries(deliveries)) => {
                     backoff.reset();
                     for (delivery, slot) in deliveries.into_iter().zip(slots) {
-                        let consumer = Arc::clone(self);
-                        running.spawn(async move { consumer.take(delivery, slot).await });
+                        running.spawn(Arc::clone(self).take(delivery, slot));
                     }
                 }
                 Ok(Claim::LeaseGone) => self.renew_lease().await,
@@ -123,7 +133,14 @@ impl Consumer {
         let revoked = self.revoked.contains(&request.message.id);
         let now = self.broker.now();
         match admit(&request.message, &request.task.options, revoked, now) {
-            Admission::Run => self.run(delivery, request, slot).await,
+            Admission::Run => match self.pass(delivery, &request).await? {
+                Passed::In(delivery) => self.run(delivery, request, slot).await,
+                Passed::Waits => {
+                    self.events.received_early(&request);
+                    Ok(Settled::Done)
+                }
+                Passed::LeaseLost => Ok(Settled::LeaseLost),
+            },
             Admission::Defer { until } => {
                 self.events.received_early(&request);
                 delivery.defer(until).await
@@ -169,6 +186,7 @@ impl Consumer {
             RunEnd::TimedOut(exception) => self.settle_timeout(lent, &request, &exception).await,
             RunEnd::Terminated => self.settle_terminated(lent, &request).await,
         };
+        self.leave_place(&request);
         if let Ok(Settled::Done) = settled {
             let seconds = request.reservation.runtime().as_secs_f64();
             log::info!("{} settled after {seconds:.3} s", request.label());
@@ -183,7 +201,7 @@ impl Consumer {
     }
 
     /// One free slot at least, and all others that are free now.
-    async fn free_slots(&self) -> Vec<OwnedSemaphorePermit> {
+    pub(crate) async fn free_slots(&self) -> Vec<OwnedSemaphorePermit> {
         let mut slots = Vec::new();
         if let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await {
             slots.push(slot);

@@ -16,7 +16,7 @@ mod events;
 mod execute;
 mod heartbeat;
 mod lease_keeper;
-#[allow(dead_code, reason = "remote control and the waiting room use the rest of it")]
+#[allow(dead_code, reason = "remote control uses the rest of it")]
 mod limits;
 mod promoter;
 mod reaper;
@@ -25,6 +25,7 @@ mod retry;
 mod settle;
 mod shutdown;
 mod state;
+mod waiting_room;
 mod worker;
 
 pub use config::WorkerConfig;

@@ -19,7 +19,7 @@ use celery_redis::wire::signature::Producer;
 use celery_task::{Registry, TaskApp, TaskAppError};
 use chrono::Utc;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -30,7 +30,8 @@ use crate::events::{EventQueue, Events};
 use crate::limits::Limits;
 use crate::shutdown::{Shutdown, Stage};
 use crate::state::WorkerState;
-use crate::{heartbeat, lease_keeper, promoter, reaper};
+use crate::waiting_room::Doors;
+use crate::{heartbeat, lease_keeper, promoter, reaper, waiting_room};
 
 /// A worker that is ready to begin.
 pub struct Worker {
@@ -105,6 +106,7 @@ impl Worker {
             slots: Arc::new(Semaphore::new(self.config.concurrency)),
             revoked,
             limits: Limits::new(&self.registry),
+            doors: Doors::default(),
             registry: self.registry,
             config: self.config,
         });
@@ -120,7 +122,10 @@ impl Worker {
         spawn_parts(&mut parts, &consumer, mailbox);
         spawn_events(&mut parts, &consumer, queue);
         let mut running = JoinSet::new();
-        consumer.consume(&mut running, shutdown.clone()).await;
+        let (line, called_in) = mpsc::channel(1);
+        let door = Arc::clone(&consumer);
+        parts.spawn(async move { waiting_room::call_in(&door, &line).await });
+        consumer.consume(&mut running, called_in, shutdown.clone()).await;
         finish(&consumer, running, shutdown).await;
         events.end(heartbeat::sign(Sign::Offline, &consumer.state)).await;
         parts.abort_all();

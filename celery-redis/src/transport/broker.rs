@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::Value;
 
 use super::arrival::Arrivals;
@@ -49,6 +50,8 @@ pub struct Broker {
     /// Deliveries numbered below this, and not live, are settled, or their claim failed. One that
     /// failed may still be under way, and be executed at any time.
     concluded: AtomicU64,
+    /// Held by the one claim that is under way.
+    claiming: tokio::sync::Mutex<()>,
     live: Mutex<HashSet<String>>,
     arrivals: Arrivals,
     pub(super) settlements: Settlements,
@@ -74,6 +77,28 @@ pub enum Claim {
     LeaseGone,
 }
 
+/// A claim that is under way; when it is dropped, what it took is live, or was lost on its way.
+pub(super) struct Claiming<'a> {
+    broker: &'a Broker,
+    first: u64,
+    count: u64,
+    _lock: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Claiming<'_> {
+    /// The tag of its delivery number `index`.
+    pub(super) fn tag(&self, process: &Process, index: u64) -> String {
+        format!("{}.{}", process.id, self.first + index)
+    }
+}
+
+impl Drop for Claiming<'_> {
+    fn drop(&mut self) {
+        let end = self.first.saturating_add(self.count);
+        self.broker.concluded.fetch_max(end, Ordering::Relaxed);
+    }
+}
+
 impl Broker {
     /// A consumer of `options.queues`; nothing is sent before [`Broker::register`].
     pub fn new(connection: Arc<Connection>, options: BrokerOptions) -> Arc<Self> {
@@ -97,6 +122,7 @@ impl Broker {
             lists,
             sequence: AtomicU64::new(0),
             concluded: AtomicU64::new(0),
+            claiming: tokio::sync::Mutex::default(),
             live: Mutex::default(),
             arrivals,
             deferred: tokio::sync::Notify::new(),
@@ -107,24 +133,24 @@ impl Broker {
     /// Takes up to `limit` messages, recording each as held by this process in the same step.
     /// Model step: `claim`.
     ///
-    /// Must not be cancelled: what was taken would be held without anybody knowing it.
+    /// Must not be cancelled: what was taken would come back only with the next renewal.
     pub async fn claim(self: &Arc<Self>, limit: usize) -> Result<Claim, TransportError> {
-        let process = self.process();
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        let first = self.sequence.fetch_add(limit, Ordering::Relaxed);
+        let claiming = self.begin_claim(limit).await;
+        let process = self.process();
         let mut script = scripts::CLAIM.prepare_invoke();
         script
             .key(&process.alive)
             .key(self.keys.unacked())
             .key(self.keys.unacked_index())
             .key(&process.held);
-        script.arg(limit).arg(format!("{}.", process.id)).arg(first).arg(CLAIM_BYTES);
+        script.arg(limit).arg(format!("{}.", process.id)).arg(claiming.first).arg(CLAIM_BYTES);
         for list in &self.lists {
             script.key(&list.key).arg(&list.suffix);
         }
         let reply = self.connection.script("fetch messages", &script).await;
         let deliveries = reply.map(|reply| self.received(&process, reply));
-        self.concluded.fetch_max(first.saturating_add(limit), Ordering::Relaxed);
+        drop(claiming);
         Ok(deliveries?.map_or(Claim::LeaseGone, Claim::Deliveries))
     }
 
@@ -143,10 +169,8 @@ impl Broker {
         {
             let list = &self.lists[usize::try_from(list).unwrap_or(1).saturating_sub(1)];
             let tag = String::from_utf8_lossy(&tag).into_owned();
-            self.live().insert(tag.clone());
-            deliveries.push(Delivery::new(
-                Arc::clone(self),
-                Arc::clone(process),
+            deliveries.push(self.lend(
+                process,
                 tag,
                 list.key.clone(),
                 list.queue.clone(),
@@ -154,6 +178,27 @@ impl Broker {
             ));
         }
         Some(deliveries)
+    }
+
+    /// A delivery that Redis has recorded as ours.
+    pub(super) fn lend(
+        self: &Arc<Self>,
+        process: &Arc<Process>,
+        tag: String,
+        list: String,
+        queue: String,
+        message: Bytes,
+    ) -> Delivery {
+        self.live().insert(tag.clone());
+        Delivery::new(Arc::clone(self), Arc::clone(process), tag, list, queue, message)
+    }
+
+    /// Numbers for up to `count` deliveries that are about to be recorded as ours. One claim is
+    /// under way at a time, so that whatever is numbered lower is known or lost.
+    pub(super) async fn begin_claim(&self, count: u64) -> Claiming<'_> {
+        let lock = self.claiming.lock().await;
+        let first = self.sequence.fetch_add(count, Ordering::Relaxed);
+        Claiming { broker: self, first, count, _lock: lock }
     }
 
     /// Ends when a message may be waiting in one of the lists. The message stays where it is.

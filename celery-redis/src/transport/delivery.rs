@@ -26,6 +26,16 @@ pub struct Delivery {
     list: String,
     queue: String,
     message: Bytes,
+    origin: Origin,
+}
+
+/// Where a delivery was fetched from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Its queue.
+    Queue,
+    /// Its task's waiting room, which has let it begin.
+    WaitingRoom,
 }
 
 /// Whether a delivery was still ours when it was settled.
@@ -71,7 +81,7 @@ impl Delivery {
         queue: String,
         message: Bytes,
     ) -> Self {
-        Self { broker, process, tag, list, queue, message }
+        Self { broker, process, tag, list, queue, message, origin: Origin::Queue }
     }
 
     /// A second handle on the same delivery, for when the first is lost in a panic. Whichever ends
@@ -84,7 +94,29 @@ impl Delivery {
             list: self.list.clone(),
             queue: self.queue.clone(),
             message: self.message.clone(),
+            origin: self.origin,
         }
+    }
+
+    pub(super) fn out_of_waiting_room(mut self) -> Self {
+        self.origin = Origin::WaitingRoom;
+        self
+    }
+
+    /// Where it was fetched from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The message with the list that it goes back to.
+    pub(super) fn put_away(&self) -> Vec<u8> {
+        let mut value = format!("{}:{}", self.list.len(), self.list).into_bytes();
+        value.extend_from_slice(&self.message);
+        value
     }
 
     /// The message's bytes; a clone shares them.
@@ -166,12 +198,10 @@ impl Delivery {
     /// Puts the message away until `due`; any worker brings it back then. Model step: `defer`.
     pub async fn defer(self, due: DateTime<Utc>) -> Result<Settled, TransportError> {
         let keys = self.broker.keys();
-        let mut value = format!("{}:{}", self.list.len(), self.list).into_bytes();
-        value.extend_from_slice(&self.message);
         let mut script = scripts::DEFER.prepare_invoke();
         self.name_keys(&mut script);
         script.key(keys.scheduled()).key(keys.scheduled_messages());
-        script.arg(&self.tag).arg(epoch_seconds(due)).arg(value);
+        script.arg(&self.tag).arg(epoch_seconds(due)).arg(self.put_away());
         let settled = self.persist("defer a message", &script).await;
         self.broker.deferred.notify_one();
         settled
@@ -208,7 +238,7 @@ impl Delivery {
     }
 
     /// unacked, unacked_index and held come first in every script that settles.
-    fn name_keys(&self, script: &mut redis::ScriptInvocation<'_>) {
+    pub(super) fn name_keys(&self, script: &mut redis::ScriptInvocation<'_>) {
         let keys = self.broker.keys();
         script.key(keys.unacked()).key(keys.unacked_index()).key(&self.process.held);
     }

@@ -121,6 +121,26 @@ impl Keys {
         self.key("_celery_redis.scheduled_messages")
     }
 
+    /// Set of the names of waiting rooms in which somebody may wait for a task's limits.
+    pub fn waiting_rooms(&self) -> String {
+        self.key("_celery_redis.waiting")
+    }
+
+    /// List of messages that wait for a task's limits, each with its list; the last one is next.
+    pub fn waiting_room(&self, name: &str) -> String {
+        self.key(&format!("_celery_redis.waiting.{name}"))
+    }
+
+    /// Microseconds since the epoch from which `task` may begin again anywhere.
+    pub fn fleet_rate(&self, task: &str) -> String {
+        self.key(&format!("_celery_redis.rate.{task}"))
+    }
+
+    /// Set of the tags of deliveries that have a place among the runs of `task`.
+    pub fn fleet_places(&self, task: &str) -> String {
+        self.key(&format!("_celery_redis.places.{task}"))
+    }
+
     /// Sorted set of dead letters: tag → epoch seconds of burial.
     pub fn dead(&self) -> String {
         self.key("_celery_redis.dead")

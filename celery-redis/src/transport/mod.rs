@@ -25,3 +25,4 @@ mod settlements;
 mod side_connection;
 mod tls;
 mod url;
+pub mod waiting_room;

@@ -21,4 +21,6 @@ script!(REQUEUE, "requeue");
 script!(DEFER, "defer");
 script!(PROMOTE, "promote");
 script!(BURY, "bury");
+script!(PASS, "pass");
+script!(CALL_IN, "call_in");
 script!(EXHUME, "exhume");

@@ -3,6 +3,7 @@
 // The task macro of rusty-celery expands to such code.
 #![allow(non_local_definitions, unused_braces)]
 
+mod limited;
 mod tasks;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             .register::<tasks::refuse>()
             .register::<tasks::record>()
             .register::<tasks::progress>();
+        limited::register(registry);
         Ok(())
     })
 }

@@ -29,7 +29,12 @@ impl Ledger {
         Self { client, connection: OnceCell::new() }
     }
 
-    async fn write(&self, event: &str, key: &str, retries: u32) -> redis::RedisResult<()> {
+    pub(crate) async fn write(
+        &self,
+        event: &str,
+        key: &str,
+        retries: u32,
+    ) -> redis::RedisResult<()> {
         // A process that is stopped and continued has waited long, but not in vain.
         let patient =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
@@ -165,6 +170,6 @@ pub(crate) async fn progress(steps: u32, seconds: f64) -> TaskResult<u32> {
     Ok(steps)
 }
 
-fn duration(seconds: f64) -> Duration {
+pub(crate) fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
