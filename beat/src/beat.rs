@@ -1,23 +1,28 @@
-//! The loop: tick, decide, send, sleep.
+//! The loop: tick, send what is due, sleep.
 
-use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use celery_redis::transport::beat_state::{BeatState, BeatStateError, Lease, Role, Sending};
+use celery_redis::transport::beat_state::{BeatState, BeatStateError, Heartbeat, Role};
 use celery_redis::transport::connection::Backoff;
-use celery_redis::wire::signature::Producer;
-use chrono::{DateTime, SecondsFormat, Utc};
+use celery_redis::wire::signature::{Producer, SignatureError};
+use chrono::Utc;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::chain::Chain;
+use crate::clock::Clock;
 use crate::entry::Entry;
-use crate::scheduler::{DueRun, Plan, plan};
+use crate::leading::{Leading, Memory, Progress};
+use crate::watchdog::Progressing;
 
-/// The longest time between two ticks: also how soon a change of the clock is noticed.
-const TICK: Duration = Duration::from_secs(10);
-/// Outlives two ticks that failed.
-const LEASE_TTL: Duration = Duration::from_secs(30);
+/// The time between two ticks of a beat.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a leader may be silent before another beat takes over. Outlives a tick that Redis did
+/// not answer, with the default timeouts.
+const LEASE_TTL: Duration = Duration::from_secs(6);
 /// Outlives an outage that beat itself gets over.
 const TICK_TTL: Duration = Duration::from_secs(60);
 
@@ -25,26 +30,44 @@ const TICK_TTL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Beat {
     state: BeatState,
-    entries: Vec<Entry>,
+    entries: watch::Receiver<Option<Arc<[Entry]>>>,
     node: String,
     process: String,
     producer: Producer,
+    max_silence: Duration,
+    progress: Progressing,
 }
 
-/// What has been said, so that it is said once.
-#[derive(Debug, Default)]
-struct Announced {
-    leading: Option<bool>,
-    ahead: Vec<String>,
+/// A beat that could not tick for so long that it is better started anew.
+#[derive(Debug, thiserror::Error)]
+#[error("no tick for {} s", silence.as_secs())]
+pub struct Silent {
+    silence: Duration,
+    /// Why, as far as it is known.
+    source: Option<TickError>,
+}
+
+impl Silent {
+    /// Whether Redis or the network is to blame.
+    pub fn is_outage(&self) -> bool {
+        self.source.as_ref().is_none_or(TickError::is_outage)
+    }
 }
 
 /// Why a tick ended early.
 #[derive(Debug, thiserror::Error)]
-enum TickError {
+pub enum TickError {
+    /// Redis did not do what was asked.
     #[error(transparent)]
     State(#[from] BeatStateError),
+    /// A message cannot be made.
     #[error("the message of {entry} cannot be encoded")]
-    Message { entry: String, source: celery_redis::wire::signature::SignatureError },
+    Message {
+        /// The entry.
+        entry: String,
+        /// What is wrong with its arguments.
+        source: SignatureError,
+    },
 }
 
 impl TickError {
@@ -54,122 +77,193 @@ impl TickError {
     }
 }
 
-impl Beat {
-    /// A beat named `node` that sends `entries`.
-    pub fn new(state: BeatState, entries: Vec<Entry>, node: String) -> Self {
-        let process = format!("{node}/{}", Uuid::new_v4());
-        Self { state, entries, node, process, producer: Producer::current() }
-    }
+/// What a beat knows from its last tick.
+#[derive(Debug)]
+struct Known {
+    heartbeat: Heartbeat,
+    clock: Clock,
+    ticked: Instant,
+}
 
-    /// Sends what is due, through every outage, until `shutdown`.
-    pub async fn run(&self, shutdown: impl Future<Output = ()>) {
-        log::info!("{}: {} entries", self.node, self.entries.len());
-        // Ending at any await is safe: a slot is sent and recorded in one step, or not at all.
-        tokio::select! {
-            never = self.keep_time() => match never {},
-            () = shutdown => log::info!("{}: stopping", self.node),
-        }
-        if let Err(error) = self.state.resign(&self.node, &self.process).await {
-            log::warn!("{}: the lease ends by itself: {}", self.node, Chain(&error));
-        }
-    }
-
-    async fn keep_time(&self) -> Infallible {
-        let mut backoff = Backoff::default();
-        let mut announced = Announced::default();
-        loop {
-            match self.tick(&mut announced, Utc::now()).await {
-                Ok(next) => {
-                    backoff.reset();
-                    tokio::time::sleep(until(next, Utc::now())).await;
-                }
-                Err(error) if error.is_outage() => backoff.wait().await,
-                Err(error) => {
-                    log::error!("{}: {}; trying again", self.node, Chain(&error));
-                    tokio::time::sleep(TICK).await;
-                }
-            }
-        }
-    }
-
-    /// Does what is to do at `now`. Returns when there is something to do again, where that is
-    /// known.
-    async fn tick(
-        &self,
-        announced: &mut Announced,
-        now: DateTime<Utc>,
-    ) -> Result<Option<DateTime<Utc>>, TickError> {
-        let role = self.state.tick(&self.node, &self.process, now, LEASE_TTL, TICK_TTL).await?;
-        self.announce(announced, &role);
-        let Role::Leading(lease) = role else { return Ok(None) };
-        let names: Vec<_> = self.entries.iter().map(|entry| entry.name.as_str()).collect();
-        self.state.introduce(&names, now).await?;
-        let last_runs = self.state.last_runs().await?;
-        let plan = plan(&self.entries, &last_runs, now);
-        self.announce_ahead(announced, &plan);
-        for run in &plan.due {
-            if self.send(&lease, run, now).await? != Sending::Sent {
-                return Ok(Some(now));
-            }
-        }
-        Ok(plan.next)
-    }
-
-    async fn send(
-        &self,
-        lease: &Lease,
-        run: &DueRun<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<Sending, TickError> {
-        let entry = run.entry;
-        let message = entry
-            .signature(run.slot)
-            .encode(&self.producer, now)
-            .map_err(|source| TickError::Message { entry: entry.name.clone(), source })?;
-        let sending = self.state.send(lease, &entry.name, run.expected, run.slot, &message).await?;
-        let slot = run.slot.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-        match sending {
-            Sending::Sent => log::info!(
-                "sent {} ({}[{}]) to {}, slot {slot}",
-                entry.name,
-                entry.task,
-                message.id,
-                entry.queue
-            ),
-            Sending::Advanced => log::info!("{} of slot {slot} had been sent", entry.name),
-            Sending::NotLeading => log::warn!("{}: another beat leads now", self.node),
-        }
-        Ok(sending)
-    }
-
-    fn announce(&self, announced: &mut Announced, role: &Role) {
-        let leads = matches!(role, Role::Leading(_));
-        if announced.leading.replace(leads) == Some(leads) {
-            return;
-        }
-        match role {
-            Role::Leading(lease) => log::info!("{}: leads, term {}", self.node, lease.term()),
-            Role::Waiting { leader } => {
-                log::info!("{}: waits while {leader} leads", self.node);
-            }
-        }
-    }
-
-    fn announce_ahead(&self, announced: &mut Announced, plan: &Plan<'_>) {
-        let ahead: Vec<String> = plan.ahead.iter().map(|entry| entry.name.clone()).collect();
-        if ahead != announced.ahead && !ahead.is_empty() {
-            log::error!(
-                "{}: the last run of {} is in the future, and nothing is sent until then: a clock \
-                 is or was wrong (see beat --list)",
-                self.node,
-                ahead.join(", ")
-            );
-        }
-        announced.ahead = ahead;
+impl Known {
+    /// A beat that waits looks at once when the leader's lease has run out.
+    fn until_next_tick(&self) -> Duration {
+        let between = match &self.heartbeat.role {
+            Role::Leading(_) => TICK,
+            Role::Waiting { for_at_most, .. } => TICK.min(*for_at_most + Duration::from_millis(1)),
+        };
+        between.saturating_sub(self.ticked.elapsed())
     }
 }
 
-fn until(next: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
-    let wait = next.map(|next| (next - now).to_std().unwrap_or(Duration::ZERO));
-    wait.unwrap_or(TICK).min(TICK)
+/// What has been said, so that it is said once.
+#[derive(Debug, Default)]
+struct Announced {
+    leading: Option<bool>,
+    paused: bool,
+    clock_differs: bool,
+}
+
+impl Beat {
+    /// A beat named `node` that sends `entries`, from when there are any. It ends when it could
+    /// not tick for `max_silence`.
+    pub fn new(
+        state: BeatState,
+        entries: watch::Receiver<Option<Arc<[Entry]>>>,
+        node: String,
+        max_silence: Duration,
+    ) -> Self {
+        let process = format!("{node}/{}", Uuid::new_v4());
+        let (producer, progress) = (Producer::current(), Progressing::default());
+        Self { state, entries, node, process, producer, max_silence, progress }
+    }
+
+    /// What a watchdog looks at.
+    pub fn progress(&self) -> Progressing {
+        self.progress.clone()
+    }
+
+    /// Sends what is due, through every outage that is no longer than the longest silence, until
+    /// `shutdown`.
+    ///
+    /// # Errors
+    ///
+    /// [`Silent`] where it cannot do its work.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Silent> {
+        // Ending at any await is safe: a slot is sent and recorded in one step, or not at all.
+        let outcome = tokio::select! {
+            silent = self.keep_time() => Err(silent),
+            () = shutdown => {
+                log::info!("{}: stopping", self.node);
+                Ok(())
+            }
+        };
+        if let Err(error) = self.state.resign(&self.node, &self.process).await {
+            log::warn!("{}: the lease ends by itself: {}", self.node, Chain(&error));
+        }
+        outcome
+    }
+
+    async fn keep_time(&mut self) -> Silent {
+        let mut backoff = Backoff::default();
+        let mut announced = Announced::default();
+        let mut memory = Memory::default();
+        let mut leading = None;
+        let mut known = None;
+        let mut last_tick = Instant::now();
+        loop {
+            let error = match self.step(&mut known, &mut leading, &mut memory).await {
+                Ok(()) => {
+                    if let Some(known) = &known {
+                        last_tick = known.ticked;
+                        self.announce(&mut announced, known);
+                    }
+                    backoff.reset();
+                    self.sleep(known.as_ref(), leading.as_ref()).await;
+                    None
+                }
+                Err(error) => {
+                    // What was sent is known to Redis alone now.
+                    (known, leading) = (None, None);
+                    if error.is_outage() {
+                        backoff.wait().await;
+                    } else {
+                        log::error!("{}: {}; trying again", self.node, Chain(&error));
+                        tokio::time::sleep(TICK).await;
+                    }
+                    Some(error)
+                }
+            };
+            if last_tick.elapsed() > self.max_silence {
+                return Silent { silence: last_tick.elapsed(), source: error };
+            }
+            self.progress.note();
+        }
+    }
+
+    /// Ticks where that is due, and sends where this beat leads.
+    async fn step(
+        &mut self,
+        known: &mut Option<Known>,
+        leading: &mut Option<Leading>,
+        memory: &mut Memory,
+    ) -> Result<(), TickError> {
+        // A beat that knows of no entries yet leaves the lead to another one.
+        let Some(entries) = self.entries.borrow_and_update().clone() else { return Ok(()) };
+        let ticked = match known.take().filter(|known| !known.until_next_tick().is_zero()) {
+            Some(known) => known,
+            None => {
+                let before = Instant::now();
+                let heartbeat =
+                    self.state.tick(&self.node, &self.process, LEASE_TTL, TICK_TTL).await?;
+                let clock = Clock::read(heartbeat.now, before);
+                Known { heartbeat, clock, ticked: before }
+            }
+        };
+        let Known { heartbeat, clock, .. } = known.insert(ticked);
+        let Role::Leading(lease) = &heartbeat.role else {
+            *leading = None;
+            return Ok(());
+        };
+        let now = clock.now();
+        let changes = &heartbeat.changes;
+        if !leading.as_ref().is_some_and(|leading| leading.is_of(lease, &entries, changes)) {
+            *leading = Leading::begin(&self.state, lease, &entries, changes, memory, now).await?;
+        }
+        let Some(term) = leading.as_mut().filter(|_| !heartbeat.paused) else { return Ok(()) };
+        match term.send(&self.state, &self.producer, memory, now).await? {
+            Progress::Idle | Progress::Sent => {}
+            Progress::Outdated => (*known, *leading) = (None, None),
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do: a tick, a slot, other entries.
+    async fn sleep(&mut self, known: Option<&Known>, leading: Option<&Leading>) {
+        let Some(known) = known else {
+            if self.entries.borrow().is_none() {
+                // The end of the source is the end of this beat, too: who stops it has both.
+                tokio::time::timeout(TICK, self.entries.changed()).await.ok();
+            }
+            return;
+        };
+        let mut wait = known.until_next_tick();
+        let next = leading.filter(|_| !known.heartbeat.paused).and_then(Leading::next);
+        if let Some(next) = next {
+            wait = wait.min(known.clock.until(next));
+        }
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn announce(&self, announced: &mut Announced, known: &Known) {
+        let Known { heartbeat, clock, .. } = known;
+        let leads = matches!(heartbeat.role, Role::Leading(_));
+        if announced.leading.replace(leads) != Some(leads) {
+            match &heartbeat.role {
+                Role::Leading(lease) => log::info!("{}: leads, term {}", self.node, lease.term()),
+                Role::Waiting { leader, .. } => {
+                    log::info!("{}: ready, waits while {leader} leads", self.node);
+                }
+            }
+        }
+        if std::mem::replace(&mut announced.paused, heartbeat.paused) != heartbeat.paused {
+            if heartbeat.paused {
+                log::warn!("{}: paused by an operator: nothing is sent", self.node);
+            } else {
+                log::info!("{}: no longer paused", self.node);
+            }
+        }
+        let difference = clock.difference(Utc::now());
+        let was_told = std::mem::replace(&mut announced.clock_differs, difference.is_some());
+        if let Some(ahead) = difference.filter(|_| !was_told) {
+            log::warn!(
+                "{}: the clock of this machine differs by {} s from that of Redis, which beat goes \
+                 by",
+                self.node,
+                ahead.num_seconds()
+            );
+        }
+    }
 }

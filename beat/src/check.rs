@@ -1,15 +1,12 @@
 //! The answer to a health check: has the beat of this name ticked lately?
 
-use celery_redis::transport::beat_state::{BeatState, BeatStateError};
+use celery_redis::transport::beat_state::{BeatState, BeatStateError, Sighting};
 
 /// Whether a beat is alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
-    /// It ticked at this instant, not long ago.
-    Alive {
-        /// The instant, ISO 8601.
-        since: String,
-    },
+    /// It ticked not long ago.
+    Alive(Sighting),
     /// It has not ticked for a minute, or never.
     Silent,
 }
@@ -20,6 +17,5 @@ pub enum Check {
 ///
 /// Where Redis does not answer: then no beat can send either.
 pub async fn check(state: &BeatState, node: &str) -> Result<Check, BeatStateError> {
-    let tick = state.last_tick(node).await?;
-    Ok(tick.map_or(Check::Silent, |since| Check::Alive { since }))
+    Ok(state.sighting(node).await?.map_or(Check::Silent, Check::Alive))
 }

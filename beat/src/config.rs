@@ -1,23 +1,43 @@
 //! What beat is told from outside.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use celery_redis::transport::beat_state::BeatState;
 use celery_redis::transport::connection::{
     Connection, ConnectionOptions, ConnectionSettings, UrlError,
 };
 use settings::{Broker, ConfigError, Env, ExposeSecret};
 
+use crate::source::Source;
+
 /// The queue where Celery looks without further settings.
 const DEFAULT_QUEUE: &str = "celery";
+/// Longer than a failover, shorter than an operator's patience.
+const DEFAULT_MAX_SILENCE: Duration = Duration::from_secs(300);
 
 /// The settings of beat.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the messages and the last runs are.
     pub broker: Broker,
-    /// `BEAT_QUEUE`: the queue of the built-in entries.
-    pub queue: String,
+    /// `BEAT_QUEUE`: the queue of the entries that name none. `BEAT_FILE`: a file of entries.
+    pub source: Source,
     /// The name of this beat; with another one on the same machine, each needs its own.
     pub node: String,
+    /// `BEAT_MAX_SILENCE`, in seconds: a beat that could not tick for so long ends.
+    pub max_silence: Duration,
+}
+
+/// What the command line says; it comes before the settings.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// In place of `BEAT_QUEUE`.
+    pub queue: Option<String>,
+    /// In place of `BEAT_FILE`.
+    pub file: Option<PathBuf>,
+    /// In place of `beat@` and the host's name.
+    pub node: Option<String>,
 }
 
 /// `CELERY_BROKER_URL` does not lead to a Redis.
@@ -31,19 +51,26 @@ impl Config {
     /// # Errors
     ///
     /// Where one of the values is not valid.
-    pub fn from_env(
-        env: &Env,
-        queue: Option<String>,
-        node: Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let queue = match queue {
+    pub fn from_env(env: &Env, overrides: Overrides) -> Result<Self, ConfigError> {
+        let queue = match overrides.queue {
             Some(queue) => Some(queue),
             None => env.text("BEAT_QUEUE")?,
         };
+        let queue = queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned());
+        let file = match overrides.file {
+            Some(file) => Some(file),
+            None => env.text("BEAT_FILE")?.map(PathBuf::from),
+        };
         Ok(Self {
             broker: Broker::from_env(env)?,
-            queue: queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
-            node: node.unwrap_or_else(default_node),
+            source: match file {
+                Some(path) => Source::File { path, queue },
+                None => Source::BuiltIn { queue },
+            },
+            node: overrides.node.unwrap_or_else(default_node),
+            max_silence: env
+                .seconds("BEAT_MAX_SILENCE", 10.0..=86_400.0)?
+                .unwrap_or(DEFAULT_MAX_SILENCE),
         })
     }
 
@@ -74,13 +101,21 @@ mod tests {
 
     #[test]
     fn the_command_line_wins_over_the_environment() {
-        let env = Env::from_pairs([("BEAT_QUEUE", "maintenance")]);
+        let env = Env::from_pairs([("BEAT_QUEUE", "maintenance"), ("BEAT_FILE", "a.toml")]);
 
-        let config = Config::from_env(&env, None, None).unwrap();
-        assert_eq!(config.queue, "maintenance");
+        let config = Config::from_env(&env, Overrides::default()).unwrap();
+        let Source::File { path, queue } = config.source else { panic!("a file") };
+        assert_eq!((path, queue.as_str()), ("a.toml".into(), "maintenance"));
         assert!(config.node.starts_with("beat@"), "{}", config.node);
 
-        let config = Config::from_env(&env, Some("night".into()), Some("beat@a".into())).unwrap();
-        assert_eq!((config.queue.as_str(), config.node.as_str()), ("night", "beat@a"));
+        let overrides = Overrides {
+            queue: Some("night".into()),
+            file: Some("b.toml".into()),
+            node: Some("beat@a".into()),
+        };
+        let config = Config::from_env(&env, overrides).unwrap();
+        let Source::File { path, queue } = config.source else { panic!("a file") };
+        assert_eq!((path, queue.as_str()), ("b.toml".into(), "night"));
+        assert_eq!(config.node, "beat@a");
     }
 }

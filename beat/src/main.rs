@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use beat::schedule::CrontabError;
-use beat::{Beat, Chain, Check, Config, InvalidBroker, check, entry, list};
+use beat::source::{Follower, SourceError};
+use beat::{Beat, Chain, Check, Config, InvalidBroker, Overrides, Silent, check, list};
 use celery_redis::transport::beat_state::BeatStateError;
-use chrono::Utc;
+use chrono::SecondsFormat;
 use clap::Parser;
 use settings::{ConfigError, Env, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,11 +18,18 @@ Exit status:
   0   done; with --check: beat is alive
   1   with --check: beat is not alive
   64  the command line is wrong
-  69  the broker cannot be reached (--list and --check; beat itself waits for it)
+  69  the broker cannot be reached (beat itself waits for it for BEAT_MAX_SILENCE seconds)
+  70  beat could not tick for BEAT_MAX_SILENCE seconds, and no outage is the reason
   71  the system refused something beat needs
-  78  a setting is wrong
+  78  a setting or an entry is wrong
 
-Settings: CELERY_BROKER_URL, BROKER_GLOBAL_KEYPREFIX, BEAT_QUEUE, RUST_LOG.";
+Signals: HUP loads the entries again, TERM and INT end beat.
+
+Settings: CELERY_BROKER_URL, BROKER_GLOBAL_KEYPREFIX, BEAT_QUEUE, BEAT_FILE, BEAT_MAX_SILENCE,
+RUST_LOG.";
+
+/// The loop notices by itself when it cannot tick; this is for a loop that does not go on at all.
+const WATCHDOG_DELAY: Duration = Duration::from_secs(60);
 
 /// Sends the periodic tasks, each slot of their schedules once.
 ///
@@ -29,15 +37,21 @@ Settings: CELERY_BROKER_URL, BROKER_GLOBAL_KEYPREFIX, BEAT_QUEUE, RUST_LOG.";
 #[derive(Parser)]
 #[command(name = "beat", version, after_help = EXIT_CODES)]
 struct Arguments {
-    /// The queue to send to [default: BEAT_QUEUE, or celery]
+    /// A TOML file of entries, over the five built-in ones [default: BEAT_FILE]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The queue of entries that name none [default: BEAT_QUEUE, or celery]
     #[arg(short, long, value_name = "QUEUE")]
     queue: Option<String>,
     /// The name of this beat [default: beat@<host>]
     #[arg(short, long, value_name = "NAME")]
     node: Option<String>,
     /// Show the entries with their last and next runs, and end
-    #[arg(long, conflicts_with = "check")]
+    #[arg(long, conflicts_with_all = ["check", "validate"])]
     list: bool,
+    /// Read the entries, say what is wrong with them, and end; needs no broker
+    #[arg(long, conflicts_with = "check")]
+    validate: bool,
     /// With --list: as one JSON object
     #[arg(long, requires = "list")]
     json: bool,
@@ -63,7 +77,9 @@ enum Failure {
     #[error(transparent)]
     Broker(#[from] InvalidBroker),
     #[error(transparent)]
-    Crontab(#[from] CrontabError),
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Silent(#[from] Silent),
     #[error(transparent)]
     State(#[from] BeatStateError),
     #[error("the list cannot be written")]
@@ -77,8 +93,15 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Config(_) | Self::Broker(_) | Self::Crontab(_) => 78,
+            Self::Config(_) | Self::Broker(_) | Self::Source(_) => 78,
             Self::State(_) => 69,
+            Self::Silent(silent) => {
+                if silent.is_outage() {
+                    69
+                } else {
+                    70
+                }
+            }
             Self::Output(_) | Self::Signals(_) | Self::Runtime(_) => 71,
         })
     }
@@ -108,7 +131,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let env = Env::load(arguments.settings.as_deref())?;
-    let config = Config::from_env(&env, arguments.queue.clone(), arguments.node.clone())?;
+    let overrides = Overrides {
+        queue: arguments.queue.clone(),
+        file: arguments.file.clone(),
+        node: arguments.node.clone(),
+    };
+    let config = Config::from_env(&env, overrides)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -116,6 +144,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         if arguments.list {
             show(&config, arguments.json).await
+        } else if arguments.validate {
+            validate(&config)
         } else if arguments.check {
             tell_whether_alive(&config).await
         } else {
@@ -126,11 +156,24 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 async fn send(config: Config) -> Result<ExitCode, Failure> {
     let state = config.state()?;
-    let entries = entry::built_in(&config.queue)?;
-    let terminate = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
-    Beat::new(state, entries, config.node).run(either(terminate, interrupt)).await;
+    let follower = Follower::start(config.source)?;
+    let signal = |kind| signal(kind).map_err(Failure::Signals);
+    let hangup = signal(SignalKind::hangup())?;
+    let (terminate, interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let beat = Beat::new(state, follower.entries(), config.node, config.max_silence);
+    let limit = config.max_silence + WATCHDOG_DELAY;
+    beat.progress().watch(limit, stop_at_once).map_err(Failure::Runtime)?;
+    tokio::select! {
+        outcome = beat.run(either(terminate, interrupt)) => outcome?,
+        () = follower.follow(hangup) => {}
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn stop_at_once(silence: Duration) {
+    log::error!("the loop stands still for {} s; ending", silence.as_secs());
+    std::process::exit(70);
 }
 
 async fn either(mut one: Signal, mut other: Signal) {
@@ -141,7 +184,9 @@ async fn either(mut one: Signal, mut other: Signal) {
 }
 
 async fn show(config: &Config, json: bool) -> Result<ExitCode, Failure> {
-    let listing = list(&config.state()?, &entry::built_in(&config.queue)?, Utc::now()).await?;
+    let state = config.state()?;
+    let entries = config.source.load()?;
+    let listing = list(&state, &entries, state.now().await?).await?;
     let mut output = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut output, &listing)
@@ -153,10 +198,21 @@ async fn show(config: &Config, json: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn validate(config: &Config) -> Result<ExitCode, Failure> {
+    let entries = config.source.load()?;
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{}: {} entries", config.source, entries.len()).map_err(Failure::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn tell_whether_alive(config: &Config) -> Result<ExitCode, Failure> {
     let mut output = std::io::stdout().lock();
     let (text, code) = match check(&config.state()?, &config.node).await? {
-        Check::Alive { since } => (format!("alive at {since}"), ExitCode::SUCCESS),
+        Check::Alive(seen) => {
+            let does = if seen.leads { "leads" } else { "ready, waits" };
+            let at = seen.at.to_rfc3339_opts(SecondsFormat::Millis, true);
+            (format!("alive at {at}, {does}, term {}", seen.term), ExitCode::SUCCESS)
+        }
         Check::Silent => ("has not ticked for a minute".to_owned(), ExitCode::FAILURE),
     };
     writeln!(output, "{}: {text}", config.node).map_err(Failure::Output)?;

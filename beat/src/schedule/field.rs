@@ -34,6 +34,10 @@ impl Values {
         value < 64 && self.0 & (1 << value) != 0
     }
 
+    pub(crate) fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
     /// In ascending order.
     pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = u32> {
         (0..64).filter(move |value| self.contains(*value))

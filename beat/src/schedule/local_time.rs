@@ -1,6 +1,6 @@
 //! From the time that a clock on the wall shows to the instant that it means.
 
-use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, SubsecRound, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 /// The instant of a local time.
@@ -22,6 +22,31 @@ pub(crate) fn repeated_instant_of(local: NaiveDateTime, zone: Tz) -> Option<Date
         LocalResult::Ambiguous(first, second) => Some(first.max(second).to_utc()),
         LocalResult::Single(_) | LocalResult::None => None,
     }
+}
+
+/// The instant between `after` and `until`, to the second, at which the clock is put back.
+pub(crate) fn put_back_between(
+    after: DateTime<Utc>,
+    until: DateTime<Utc>,
+    zone: Tz,
+) -> Option<DateTime<Utc>> {
+    let offset = |instant: DateTime<Utc>| {
+        zone.offset_from_utc_datetime(&instant.naive_utc()).fix().local_minus_utc()
+    };
+    let (mut before, mut behind) = (after, until);
+    if offset(before) <= offset(behind) {
+        return None;
+    }
+    while behind - before > TimeDelta::seconds(1) {
+        let middle = before + (behind - before) / 2;
+        if offset(middle) > offset(behind) {
+            before = middle;
+        } else {
+            behind = middle;
+        }
+    }
+    // Clocks are changed at whole seconds.
+    Some(behind.trunc_subsecs(0))
 }
 
 fn offset_before_gap(local: NaiveDateTime, zone: Tz) -> TimeDelta {

@@ -1,17 +1,20 @@
 //! When an entry runs: pure questions, with time as an argument.
 
 mod crontab;
+pub(crate) mod duration;
 mod field;
 mod interval;
 mod local_time;
+mod text;
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 
 pub use crontab::{Crontab, CrontabError};
 pub use interval::Interval;
+pub use text::ScheduleError;
 
 /// When an entry runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +28,17 @@ pub enum Schedule {
     },
     /// Every so often.
     Interval(Interval),
+    /// Once, at this instant.
+    At(DateTime<Utc>),
 }
 
 impl Schedule {
-    /// The first slot after `last`; `None` where the calendar ends before it.
+    /// The first slot after `last`; `None` where there is none any more.
     pub fn next_after(&self, last: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Crontab { crontab, zone } => crontab.next_after(last, *zone),
             Self::Interval(interval) => interval.next_after(last),
+            Self::At(at) => Some(*at).filter(|at| *at > last),
         }
     }
 
@@ -42,6 +48,7 @@ impl Schedule {
         match self {
             Self::Crontab { crontab, zone } => crontab.due(last, now, *zone),
             Self::Interval(interval) => interval.due(last, now),
+            Self::At(at) => Some(*at).filter(|at| *at > last && *at <= now),
         }
     }
 }
@@ -50,9 +57,11 @@ impl fmt::Display for Schedule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Crontab { crontab, zone } => write!(formatter, "{crontab} {zone}"),
-            Self::Interval(interval) => {
-                write!(formatter, "every {} s", interval.every().as_seconds_f64())
-            }
+            Self::Interval(_) | Self::At(_) => formatter.write_str(&self.text()),
         }
     }
+}
+
+fn shown(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

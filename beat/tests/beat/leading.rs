@@ -1,18 +1,26 @@
 //! One beat sends at a time, and whoever lost the lease cannot.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use beat::entry::built_in;
-use celery_redis::transport::beat_state::{BeatState, Role, Sending};
-use celery_redis::wire::signature::Producer;
+use beat::built_in;
+use celery_redis::transport::beat_state::{BeatState, Lease, Role, Sending};
 use chrono::{DateTime, Utc};
 
 use crate::broker::{TestBroker, eventually};
+use crate::running::{introduce, known, slot};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-async fn tick(state: &BeatState, process: &str, lease_ttl: Duration) -> Role {
-    state.tick(process, process, Utc::now(), lease_ttl, MINUTE).await.unwrap()
+async fn role(state: &BeatState, process: &str, lease_ttl: Duration) -> Role {
+    state.tick(process, process, lease_ttl, MINUTE).await.unwrap().role
+}
+
+async fn lease(state: &BeatState, process: &str, lease_ttl: Duration) -> Lease {
+    match role(state, process, lease_ttl).await {
+        Role::Leading(lease) => lease,
+        Role::Waiting { leader, .. } => panic!("{leader} leads"),
+    }
 }
 
 #[tokio::test]
@@ -20,48 +28,102 @@ async fn the_second_beat_waits_and_leads_as_soon_as_the_first_resigns() {
     let broker = TestBroker::start();
     let state = broker.state();
 
-    let Role::Leading(first) = tick(&state, "a", MINUTE).await else { panic!("nobody else leads") };
-    assert_eq!(tick(&state, "b", MINUTE).await, Role::Waiting { leader: "a".to_owned() });
+    let first = lease(&state, "a", MINUTE).await;
+    let Role::Waiting { leader, for_at_most } = role(&state, "b", MINUTE).await else {
+        panic!("a leads")
+    };
+    assert_eq!(leader, "a");
+    assert!(for_at_most <= MINUTE && for_at_most > MINUTE / 2, "{for_at_most:?}");
     assert_eq!(state.leader().await.unwrap().as_deref(), Some("a"));
     // Neither who waits nor who is gone ends the other's lease.
     state.resign("b", "b").await.unwrap();
-    assert_eq!(tick(&state, "a", MINUTE).await, Role::Leading(first.clone()));
+    assert_eq!(role(&state, "a", MINUTE).await, Role::Leading(first.clone()));
 
     state.resign("a", "a").await.unwrap();
 
-    let Role::Leading(second) = tick(&state, "b", MINUTE).await else { panic!("a resigned") };
+    let second = lease(&state, "b", MINUTE).await;
     assert!(second.term() > first.term());
-    assert_eq!(state.last_tick("a").await.unwrap(), None);
-    assert!(state.last_tick("b").await.unwrap().is_some());
+    assert_eq!(state.sighting("a").await.unwrap(), None);
+    let seen = state.sighting("b").await.unwrap().unwrap();
+    assert!(seen.leads && seen.term == second.term() && seen.process == "b", "{seen:?}");
+    assert_eq!(state.sightings().await.unwrap(), [seen]);
 }
 
 #[tokio::test]
-async fn a_beat_whose_lease_ended_cannot_send() {
+async fn a_beat_whose_lease_ended_can_neither_send_nor_forget() {
     let broker = TestBroker::start();
     let state = broker.state();
     let entry = &built_in("celery").unwrap()[0];
-    let [seen, slot]: [DateTime<Utc>; 2] =
+    let [seen, next]: [DateTime<Utc>; 2] =
         ["2026-11-23T03:00:00Z", "2026-11-24T03:00:00Z"].map(|text| text.parse().unwrap());
-    let message = entry.signature(slot).encode(&Producer::current(), Utc::now()).unwrap();
-    state.introduce(&[&entry.name], seen).await.unwrap();
+    introduce(&state, std::slice::from_ref(entry), seen).await;
+    let slots = [slot(entry, seen, next)];
 
     let shortly = Duration::from_millis(20);
-    let Role::Leading(stale) = tick(&state, "a", shortly).await else {
-        panic!("nobody else leads")
-    };
+    let stale = lease(&state, "a", shortly).await;
     eventually("the lease ended", || {
         !broker.query::<bool>(&["EXISTS", "_celery_redis.beat.leader"])
     })
     .await;
-    let sending = state.send(&stale, &entry.name, seen, slot, &message).await.unwrap();
-    assert_eq!(sending, Sending::NotLeading);
+    assert_eq!(state.send(&stale, &slots).await.unwrap(), Sending::NotLeading);
 
-    let Role::Leading(lease) = tick(&state, "b", MINUTE).await else { panic!("a is gone") };
-    let sending = state.send(&stale, &entry.name, seen, slot, &message).await.unwrap();
-    assert_eq!(sending, Sending::NotLeading);
+    let lease = lease(&state, "b", MINUTE).await;
+    assert_eq!(state.send(&stale, &slots).await.unwrap(), Sending::NotLeading);
+    assert!(!state.adopt(&stale, &[], std::slice::from_ref(&entry.name)).await.unwrap());
     assert!(broker.messages("celery").is_empty());
+    assert!(state.ledger().await.unwrap().contains_key(&entry.name));
 
-    let sending = state.send(&lease, &entry.name, seen, slot, &message).await.unwrap();
-    assert_eq!(sending, Sending::Sent);
+    let Sending::Leading { sent, tails } = state.send(&lease, &slots).await.unwrap() else {
+        panic!("b leads")
+    };
+    assert_eq!((sent, tails.len()), (vec![true], 1));
     assert_eq!(broker.messages("celery").len(), 1);
+}
+
+#[tokio::test]
+async fn a_beat_without_entries_leaves_the_lead_to_another() {
+    let broker = TestBroker::start();
+    let (waiting, entries) = tokio::sync::watch::channel(None);
+    let empty = beat::Beat::new(broker.state(), entries, "beat@empty".into(), MINUTE);
+    let full = beat::Beat::new(
+        broker.state(),
+        known(built_in("celery").unwrap()),
+        "beat@full".into(),
+        MINUTE,
+    );
+
+    let ended = async {
+        eventually("the one with entries leads", || {
+            let leader: Option<String> = broker.query(&["GET", "_celery_redis.beat.leader"]);
+            leader.is_some_and(|leader| leader.contains("beat@full"))
+        })
+        .await;
+        assert!(!broker.query::<bool>(&["EXISTS", "_celery_redis.beat.tick.beat@empty"]));
+        let entries: Arc<[_]> = built_in("celery").unwrap().into();
+        waiting.send_replace(Some(entries));
+        eventually("the other is ready", || {
+            broker.query(&["EXISTS", "_celery_redis.beat.tick.beat@empty"])
+        })
+        .await;
+    };
+    tokio::select! {
+        outcome = empty.run(std::future::pending()) => panic!("{outcome:?}"),
+        outcome = full.run(std::future::pending()) => panic!("{outcome:?}"),
+        () = ended => {}
+    }
+}
+
+#[tokio::test]
+async fn a_beat_that_cannot_tick_for_too_long_ends_and_says_why() {
+    let broker = TestBroker::start();
+    broker.server.stop();
+    let entries = known(built_in("celery").unwrap());
+    let patience = Duration::from_millis(300);
+    let beat = beat::Beat::new(broker.state(), entries, "beat@test".into(), patience);
+
+    let silent = beat.run(std::future::pending()).await.unwrap_err();
+
+    assert!(silent.is_outage());
+    let said = beat::Chain(&silent).to_string();
+    assert!(said.starts_with("no tick for 0 s: ") && said.contains("cannot serve"), "{said}");
 }

@@ -6,4 +6,6 @@
 mod broker;
 mod leading;
 mod program;
+mod reloading;
+mod running;
 mod sending;

@@ -3,17 +3,17 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use beat::Beat;
-use beat::entry::{Entry, built_in};
-use beat::schedule::{Interval, Schedule};
-use celery_redis::transport::beat_state::{BeatState, Lease, Role, Sending};
+use beat::built_in;
+use beat::entry::{Call, CatchUp, Entry, Misfire};
+use beat::schedule::Schedule;
+use celery_redis::transport::beat_state::{BeatState, Lease, Role, Sending, Switch};
 use celery_redis::transport::connection::Connection;
-use celery_redis::wire::signature::{Encoded, Producer};
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
-use tokio::sync::oneshot;
+use chrono_tz::Tz;
+use serde_json::{Value, json};
 
 use crate::broker::{TestBroker, eventually};
+use crate::running::{beat, introduce, run_until, slot};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -21,59 +21,50 @@ fn utc(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-fn names(entries: &[Entry]) -> Vec<&str> {
-    entries.iter().map(|entry| entry.name.as_str()).collect()
-}
-
-/// Runs a beat until `condition`, then ends it in order.
-async fn run_until(beat: Beat, what: &str, condition: impl FnMut() -> bool) {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(async move {
-        beat.run(async {
-            stopped.await.ok();
-        })
-        .await;
-    });
-    eventually(what, condition).await;
-    stop.send(()).unwrap();
-    running.await.unwrap();
+fn entry(name: &str, schedule: &str) -> Entry {
+    let call = Call { task: format!("t.{name}"), queue: "celery".to_owned(), ..Call::default() };
+    Entry::new(name, call, Schedule::parse(schedule, Tz::UTC).unwrap())
 }
 
 async fn lease(state: &BeatState) -> Lease {
-    match state.tick("beat@test", "process", Utc::now(), MINUTE, MINUTE).await.unwrap() {
+    match state.tick("beat@test", "process", MINUTE, MINUTE).await.unwrap().role {
         Role::Leading(lease) => lease,
-        Role::Waiting { leader } => panic!("{leader} leads"),
+        Role::Waiting { leader, .. } => panic!("{leader} leads"),
     }
 }
 
-fn encoded(entry: &Entry, slot: DateTime<Utc>) -> Encoded {
-    entry.signature(slot).encode(&Producer::current(), Utc::now()).unwrap()
+/// What was sent of the slots of one call.
+fn outcomes(sending: Sending) -> Vec<bool> {
+    match sending {
+        Sending::Leading { sent, .. } => sent,
+        Sending::NotLeading => panic!("another beat leads"),
+    }
 }
 
 #[tokio::test]
 async fn missed_slots_are_caught_up_once_however_often_beat_starts() {
     let broker = TestBroker::start();
     let entries = built_in("celery").unwrap();
-    broker.state().introduce(&names(&entries), utc("2026-01-01T00:00:00Z")).await.unwrap();
+    introduce(&broker.state(), &entries, utc("2026-01-01T00:00:00Z")).await;
 
     for _ in 0..3 {
-        let beat = Beat::new(broker.state(), entries.clone(), "beat@test".into());
+        let beat = beat(&broker, &entries, "beat@test");
         run_until(beat, "every entry was sent", || broker.messages("celery").len() >= 5).await;
     }
 
     assert_eq!(broker.ids("celery").len(), 5);
-    let last_runs = broker.state().last_runs().await.unwrap();
-    assert!(last_runs.values().all(|last| last.count == 1), "{last_runs:?}");
+    let ledger = broker.state().ledger().await.unwrap();
+    assert!(ledger.values().all(|known| known.count == 1), "{ledger:?}");
 }
 
 #[tokio::test]
 async fn many_beats_at_once_send_each_slot_once() {
     let broker = TestBroker::start();
     let entries = built_in("celery").unwrap();
-    broker.state().introduce(&names(&entries), utc("2026-01-01T00:00:00Z")).await.unwrap();
+    introduce(&broker.state(), &entries, utc("2026-01-01T00:00:00Z")).await;
 
     let beats = (0..8).map(|number| {
-        let beat = Beat::new(broker.state(), entries.clone(), format!("beat@{number}"));
+        let beat = beat(&broker, &entries, &format!("beat@{number}"));
         let tick = format!("_celery_redis.beat.tick.beat@{number}");
         let broker = &broker;
         run_until(beat, "it ticked and all was sent", move || {
@@ -91,35 +82,34 @@ async fn a_new_entry_starts_as_if_it_had_just_run() {
     let entries = built_in("celery").unwrap();
     let before = Utc::now();
 
-    let beat = Beat::new(broker.state(), entries.clone(), "beat@test".into());
+    let beat = beat(&broker, &entries, "beat@test");
     let known = || broker.query::<u64>(&["HLEN", "_celery_redis.beat.last_runs"]) == 5;
     run_until(beat, "the entries are known", known).await;
 
     assert!(broker.messages("celery").is_empty());
-    let last_runs = broker.state().last_runs().await.unwrap();
-    assert!(last_runs.values().all(|last| last.slot > before - TimeDelta::seconds(1)));
-    assert!(last_runs.values().all(|last| last.count == 0));
+    let ledger = broker.state().ledger().await.unwrap();
+    let just_now = before - TimeDelta::seconds(1);
+    assert!(ledger.values().all(|known| known.cursor.is_some_and(|cursor| cursor > just_now)));
+    assert!(ledger.values().all(|known| known.count == 0 && known.sent.is_none()));
 }
 
 #[tokio::test]
 async fn messages_are_those_of_celerys_beat() {
     let capture: Value = serde_json::from_str(include_str!("celery-beat-interval.json")).unwrap();
-    let mut golden = capture["messages"][2]["envelope"].clone();
+    let golden = capture["messages"][2]["envelope"].clone();
     assert_eq!(golden["headers"]["task"], "other.task", "the entry that Celery does not know");
-    // This one had an expiry and a header of its own.
-    golden["headers"].as_object_mut().unwrap().shift_remove("x");
-    golden["properties"].as_object_mut().unwrap().shift_remove("expiration");
     let broker = TestBroker::start();
     let state = broker.state();
-    let entry = &built_in("night").unwrap()[0];
-    let (seen, slot) = (utc("2026-11-23T12:00:00Z"), utc("2026-11-24T03:00:00Z"));
-    state.introduce(&[&entry.name], seen).await.unwrap();
+    let mut entry = built_in("night").unwrap().remove(0);
+    // As in the capture.
+    entry.call.expires = Some(60.0);
+    entry.call.headers.insert("x".to_owned(), golden["headers"]["x"].clone());
+    let (seen, next) = (utc("2026-11-23T12:00:00Z"), utc("2026-11-24T03:00:00Z"));
+    introduce(&state, std::slice::from_ref(&entry), seen).await;
 
-    let (lease, message) = (lease(&state).await, encoded(entry, slot));
+    let sending = state.send(&lease(&state).await, &[slot(&entry, seen, next)]).await.unwrap();
 
-    let sending = state.send(&lease, &entry.name, seen, slot, &message).await.unwrap();
-
-    assert_eq!(sending, Sending::Sent);
+    assert_eq!(outcomes(sending), [true]);
     let message = broker.messages("night").remove(0);
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&message), keys(&golden));
@@ -160,43 +150,93 @@ async fn a_send_whose_answer_was_lost_is_not_repeated() {
     let entry = &built_in("celery").unwrap()[0];
     let days = ["23", "24", "25"].map(|day| utc(&format!("2026-11-{day}T03:00:00Z")));
     let [seen, first, second] = days;
-    state.introduce(&[&entry.name], seen).await.unwrap();
-    let message = encoded(entry, first);
-    let sending = state.send(&lease, &entry.name, seen, first, &message).await.unwrap();
-    assert_eq!(sending, Sending::Sent);
+    introduce(&state, std::slice::from_ref(entry), seen).await;
+    let sending = state.send(&lease, &[slot(entry, seen, first)]).await.unwrap();
+    assert_eq!(outcomes(sending), [true]);
 
     let patience = Duration::from_millis(300);
     let impatient = broker.settings().timeouts(patience, patience);
     let impatient = BeatState::new(Connection::new(impatient), "");
-    impatient.last_runs().await.unwrap();
-    let message = encoded(entry, second);
+    impatient.ledger().await.unwrap();
+    let slots = [slot(entry, first, second)];
     broker.server.pause();
-    let unanswered = impatient.send(&lease, &entry.name, first, second, &message).await;
+    let unanswered = impatient.send(&lease, &slots).await;
     assert!(unanswered.is_err(), "{unanswered:?}");
     broker.server.resume();
     eventually("Redis did what it was asked", || broker.messages("celery").len() == 2).await;
 
-    let again = state.send(&lease, &entry.name, first, second, &message).await.unwrap();
+    let again = state.send(&lease, &slots).await.unwrap();
 
-    assert_eq!(again, Sending::Advanced);
+    assert_eq!(outcomes(again), [false]);
     assert_eq!(broker.messages("celery").len(), 2);
+}
+
+#[tokio::test]
+async fn each_missed_slot_of_all_is_sent_in_order_and_those_of_skip_are_passed_over() {
+    let broker = TestBroker::start();
+    let (mut all, mut skip) = (entry("all", "0 3 * * *"), entry("skip", "0 3 * * *"));
+    all.catch_up.misfire = Misfire::All { limit: 3 };
+    skip.catch_up = CatchUp { misfire: Misfire::Skip, deadline: None };
+    let entries = [all.clone(), skip.clone()];
+    let state = broker.state();
+    introduce(&state, &entries, utc("2026-01-01T00:00:00Z")).await;
+
+    let running = beat(&broker, &entries, "beat@test");
+    run_until(running, "all is done", || broker.messages("celery").len() >= 3).await;
+
+    let latest = all.schedule.due(utc("2026-01-01T00:00:00Z"), Utc::now()).unwrap();
+    let days = [2, 1, 0].map(|days| latest - TimeDelta::days(days));
+    assert_eq!(broker.ids("celery"), days.map(|slot| all.task_id(slot).to_string()));
+    let ledger = state.ledger().await.unwrap();
+    assert_eq!((ledger["all"].count, ledger["skip"].count), (3, 0));
+    assert_eq!(ledger["skip"].cursor, Some(latest), "it is remembered as passed over");
+}
+
+#[tokio::test]
+async fn a_batch_is_sent_but_for_what_somebody_sent_before() {
+    let broker = TestBroker::start();
+    let state = broker.state();
+    let lease = lease(&state).await;
+    let (one, other) = (entry("one", "0 3 * * *"), entry("other", "0 3 * * *"));
+    let [seen, first] = ["23", "24"].map(|day| utc(&format!("2026-11-{day}T03:00:00Z")));
+    introduce(&state, &[one.clone(), other.clone()], seen).await;
+    state.send(&lease, &[slot(&one, seen, first)]).await.unwrap();
+
+    let slots = [slot(&one, seen, first), slot(&other, seen, first)];
+    let sending = state.send(&lease, &slots).await.unwrap();
+
+    assert_eq!(outcomes(sending), [false, true]);
+    let ids = [&one, &other].map(|entry| entry.task_id(first).to_string());
+    assert_eq!(broker.ids("celery"), ids);
+}
+
+#[tokio::test]
+async fn arguments_priority_and_options_reach_the_message() {
+    let broker = TestBroker::start();
+    let state = broker.state();
+    let mut full = entry("full", "0 3 * * *");
+    full.call.args = vec![json!(1), json!({"deep": [true]})];
+    full.call.kwargs.insert("full".to_owned(), json!("x"));
+    full.call.priority = 6;
+    let (seen, next) = (utc("2026-11-23T12:00:00Z"), utc("2026-11-24T03:00:00Z"));
+    introduce(&state, std::slice::from_ref(&full), seen).await;
+
+    state.send(&lease(&state).await, &[slot(&full, seen, next)]).await.unwrap();
+
+    let message = broker.messages("celery\u{6}\u{16}6").remove(0);
+    assert_eq!(message["properties"]["priority"], 6);
+    assert_eq!(message["headers"]["argsrepr"], "(1, {'deep': [True]})");
+    assert_eq!(message["headers"]["kwargsrepr"], "{'full': 'x'}");
 }
 
 #[tokio::test]
 async fn an_outage_is_outlived_and_no_slot_is_sent_twice() {
     let broker = TestBroker::start_durable();
-    let every = TimeDelta::milliseconds(50);
-    let entry = Entry {
-        name: "often".to_owned(),
-        task: "t.often".to_owned(),
-        schedule: Schedule::Interval(Interval::new(every).unwrap()),
-        queue: "celery".to_owned(),
-    };
-    let beat = Beat::new(broker.state(), vec![entry], "beat@test".into());
+    let often = entry("often", "every 50ms");
 
     let mut outages = 0;
     let mut sent = 0;
-    run_until(beat, "it has sent after three outages", || {
+    run_until(beat(&broker, &[often], "beat@test"), "it has sent after three outages", || {
         if broker.messages("celery").len() < sent + 3 {
             return false;
         }
@@ -213,4 +253,39 @@ async fn an_outage_is_outlived_and_no_slot_is_sent_twice() {
 
     let ids = broker.ids("celery");
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "a slot was sent twice");
+}
+
+#[tokio::test]
+async fn who_is_switched_off_is_not_sent_and_misses_nothing_meanwhile() {
+    let broker = TestBroker::start();
+    let state = broker.state();
+    let entries = [entry("off", "0 3 * * *"), entry("on", "0 3 * * *")];
+    introduce(&state, &entries, utc("2026-01-01T00:00:00Z")).await;
+    assert!(state.switch("off", Some(Switch::Off), None).await.unwrap());
+    assert!(!state.switch("unknown", Some(Switch::Off), None).await.unwrap());
+
+    let sent = || !broker.messages("celery").is_empty();
+    run_until(beat(&broker, &entries, "beat@test"), "one of them is sent", sent).await;
+    state.switch("off", None, Some(Utc::now())).await.unwrap();
+    let ticked = || broker.query(&["EXISTS", "_celery_redis.beat.tick.beat@again"]);
+    run_until(beat(&broker, &entries, "beat@again"), "both are known", ticked).await;
+
+    assert_eq!(broker.messages("celery").len(), 1);
+    assert_eq!(broker.messages("celery")[0]["headers"]["task"], "t.on");
+}
+
+#[tokio::test]
+async fn what_beat_sends_is_recorded_with_its_lag() {
+    let broker = TestBroker::start();
+    let often = entry("often", "every 100ms");
+
+    let sent = || broker.messages("celery").len() >= 3;
+    run_until(beat(&broker, std::slice::from_ref(&often), "beat@test"), "it sends", sent).await;
+
+    let known = broker.state().ledger().await.unwrap().remove("often").unwrap();
+    let sent = known.sent.unwrap();
+    assert_eq!(Some(sent.slot), known.cursor);
+    assert_eq!(sent.id, often.task_id(sent.slot).to_string());
+    assert!(sent.at >= sent.slot && sent.at < sent.slot + TimeDelta::seconds(10), "{sent:?}");
+    assert_eq!(broker.ids("celery").last(), Some(&sent.id));
 }

@@ -179,7 +179,7 @@ fn step(priority: i64) -> u8 {
     PRIORITY_STEPS.into_iter().rev().find(|step| i64::from(*step) <= priority).unwrap_or(0)
 }
 
-fn glob_escape(text: &str) -> String {
+pub(super) fn glob_escape(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, character| {
         if matches!(character, '*' | '?' | '[' | ']' | '\\') {
             escaped.push('\\');

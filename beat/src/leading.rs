@@ -1,0 +1,156 @@
+//! What the beat that leads does: adopt its entries, then send each slot when it comes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use celery_redis::transport::beat_state::{BeatState, Lease, Sending, Slot};
+use celery_redis::wire::signature::Producer;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::agenda::{Agenda, DueRun};
+use crate::announce;
+use crate::beat::TickError;
+use crate::consumption::Consumption;
+use crate::entry::Entry;
+use crate::reconcile::reconcile;
+
+/// Entries whose slots go to Redis in one step: few enough that others get their turn.
+const BATCH: usize = 200;
+/// A last run that is ahead of the clock by more than this is told of.
+const AHEAD: TimeDelta = TimeDelta::minutes(5);
+
+/// One term of leading, with the entries as they are during it.
+#[derive(Debug)]
+pub(crate) struct Leading {
+    lease: Lease,
+    /// What operators have changed until the agenda was made.
+    changes: String,
+    agenda: Agenda,
+}
+
+/// What outlives a term.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Up to where this process has sent each entry's slots.
+    cursors: HashMap<String, DateTime<Utc>>,
+    consumption: Consumption,
+}
+
+/// What was done at an instant.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Some entries were dealt with; there may be more that are due.
+    Sent,
+    /// Nothing is due.
+    Idle,
+    /// What is in Redis is not what this was decided from: look again.
+    Outdated,
+}
+
+impl Leading {
+    /// Begins to lead with `entries`, or goes on with others; `None` where another beat leads.
+    pub(crate) async fn begin(
+        state: &BeatState,
+        lease: &Lease,
+        entries: &Arc<[Entry]>,
+        changes: &str,
+        memory: &mut Memory,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Self>, TickError> {
+        let ledger = state.ledger().await?;
+        let found = reconcile(entries, &ledger, &memory.cursors, now);
+        announce::reconciled(&found);
+        let is_ahead = |(_, cursor): &(&Entry, &Option<DateTime<Utc>>)| {
+            cursor.is_some_and(|cursor| cursor > now + AHEAD)
+        };
+        let ahead = entries.iter().zip(&found.cursors).filter(is_ahead);
+        announce::ahead(ahead.map(|(entry, _)| entry.name.as_str()));
+        if !state.adopt(lease, &found.adoptions, &found.forgotten).await? {
+            return Ok(None);
+        }
+        memory.cursors.clear();
+        let known = entries.iter().zip(&found.cursors);
+        memory.cursors.extend(known.filter_map(|(entry, at)| Some((entry.name.clone(), (*at)?))));
+        Ok(Some(Self {
+            lease: lease.clone(),
+            changes: changes.to_owned(),
+            agenda: Agenda::new(Arc::clone(entries), found.cursors),
+        }))
+    }
+
+    /// Whether this is still what there is to do.
+    pub(crate) fn is_of(&self, lease: &Lease, entries: &Arc<[Entry]>, changes: &str) -> bool {
+        self.lease == *lease
+            && self.changes == changes
+            && std::ptr::eq(self.agenda.entries(), &raw const **entries)
+    }
+
+    /// When there is something to do next.
+    pub(crate) fn next(&self) -> Option<DateTime<Utc>> {
+        self.agenda.next()
+    }
+
+    /// Sends what is due at `now`, up to a batch.
+    pub(crate) async fn send(
+        &mut self,
+        state: &BeatState,
+        producer: &Producer,
+        memory: &mut Memory,
+        now: DateTime<Utc>,
+    ) -> Result<Progress, TickError> {
+        let runs = self.agenda.due(now, BATCH);
+        if runs.is_empty() {
+            return Ok(Progress::Idle);
+        }
+        let mut slots = Vec::with_capacity(runs.len());
+        for run in &runs {
+            self.slots(run, producer, now, &mut slots)?;
+        }
+        let Sending::Leading { sent, tails } = state.send(&self.lease, &slots).await? else {
+            return Ok(Progress::Outdated);
+        };
+        for (slot, _) in slots.iter().zip(&sent).filter(|(_, sent)| **sent) {
+            memory.cursors.insert(slot.entry.clone(), slot.slot);
+            if let Some((message, at)) = &slot.message {
+                announce::sent(slot, message, *at);
+            }
+        }
+        for tail in tails {
+            announce::consumption(memory.consumption.note(tail, now).as_ref());
+        }
+        for run in &runs {
+            announce::missed(&self.agenda.entries()[run.entry], run);
+            self.agenda.settle(run);
+        }
+        if sent.contains(&false) {
+            return Ok(Progress::Outdated);
+        }
+        Ok(Progress::Sent)
+    }
+
+    /// The slots of a run as they are sent, each from the one before.
+    fn slots(
+        &self,
+        run: &DueRun,
+        producer: &Producer,
+        now: DateTime<Utc>,
+        slots: &mut Vec<Slot>,
+    ) -> Result<(), TickError> {
+        let entry = &self.agenda.entries()[run.entry];
+        let mut expected = run.from;
+        for slot in &run.slots {
+            let message = entry
+                .signature(*slot, now)
+                .encode(producer, now)
+                .map_err(|source| TickError::Message { entry: entry.name.clone(), source })?;
+            let message = Some((message, now));
+            slots.push(Slot { entry: entry.name.clone(), expected, slot: *slot, message });
+            expected = *slot;
+        }
+        if expected < run.to {
+            let (entry, slot) = (entry.name.clone(), run.to);
+            slots.push(Slot { entry, expected, slot, message: None });
+        }
+        Ok(())
+    }
+}
