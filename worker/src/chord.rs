@@ -24,7 +24,9 @@ use crate::settle::no_children;
 const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a chord's body is not called.
-struct ChordFailure {
+struct ChordFailure(Box<Causes>);
+
+struct Causes {
     /// What the body's result is.
     error: Exception,
     /// What a part raised, where one did.
@@ -33,7 +35,7 @@ struct ChordFailure {
 
 impl ChordFailure {
     fn new(message: String, cause: Option<Exception>) -> Self {
-        Self { error: Exception::celery("ChordError", message), cause }
+        Self(Box::new(Causes { error: Exception::celery("ChordError", message), cause }))
     }
 }
 
@@ -61,7 +63,7 @@ impl Consumer {
         let (ending, aftermath) = match called {
             Ok(aftermath) => (ChordEnding::Called, aftermath),
             Err(failure) => {
-                log::error!("chord {} fails: {}", chord.group_id, failure.error.exc_type);
+                log::error!("chord {} fails: {}", chord.group_id, failure.0.error.exc_type);
                 (ChordEnding::Failed, self.fail_body(&body.signature, &failure).await?)
             }
         };
@@ -160,12 +162,12 @@ impl Consumer {
     ) -> Result<Aftermath, TransportError> {
         let mut aftermath = Aftermath::default();
         let Ok(body) = Canvas::from_json(signature) else { return Ok(aftermath) };
-        let traceback = failure.error.traceback();
-        let outcome = Outcome::failure(&failure.error, Some(traceback));
+        let traceback = failure.0.error.traceback();
+        let outcome = Outcome::failure(&failure.0.error, Some(traceback));
         if let Canvas::Group(group) = &body {
             // Each task of a group fails with what the part raised, and calls its own errbacks and
             // the group's.
-            let cause = failure.cause.as_ref().unwrap_or(&failure.error);
+            let cause = failure.0.cause.as_ref().unwrap_or(&failure.0.error);
             let outcome = Outcome::failure(cause, Some(cause.traceback()));
             let of_group = values_of(&group.options, "link_error");
             for task in &group.tasks {
@@ -184,7 +186,7 @@ impl Consumer {
             }
         } else {
             let errbacks = values_of(body.options(), "link_error");
-            self.fail_with_errbacks(body.id(), &errbacks, &failure.error, &mut aftermath).await;
+            self.fail_with_errbacks(body.id(), &errbacks, &failure.0.error, &mut aftermath).await;
             // With its part in an outer chord, if it has one: without it nobody would ever
             // complete that. Celery leaves it waiting.
             self.fail_chain(vec![signature.clone()], &outcome, &mut aftermath).await?;
