@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::transport::connection::{Connection, ConnectionSettings, TransportError, UrlError};
@@ -191,7 +191,8 @@ impl Client {
         let members = results.members(result).map(|members| {
             members.iter().map(|member| self.canvas_result(results, *member)).collect()
         });
-        CanvasResult { result: self.result(results.id(result)), members }
+        let tuple = results.as_tuple(result);
+        CanvasResult { result: self.result(results.id(result)), members, tuple }
     }
 
     fn sending<'a>(&'a self, task: &str, parent: Option<Parent<'a>>) -> Sending<'a> {
@@ -232,6 +233,7 @@ pub struct Applied {
 pub struct CanvasResult {
     result: AsyncResult,
     members: Option<Vec<CanvasResult>>,
+    tuple: Value,
 }
 
 impl CanvasResult {
@@ -245,11 +247,9 @@ impl CanvasResult {
         self.members.as_deref()
     }
 
-    /// As Celery passes results around: `[[id, null], members]`.
-    pub fn as_tuple(&self) -> Value {
-        let members = self.members.as_ref();
-        let members = members.map(|members| members.iter().map(Self::as_tuple).collect::<Vec<_>>());
-        json!([[self.id(), null], members])
+    /// As Celery passes results around: `[[id, parent], members]`.
+    pub fn as_tuple(&self) -> &Value {
+        &self.tuple
     }
 
     /// Waits for the result, or for all of a group's, which come as a list.

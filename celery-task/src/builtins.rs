@@ -151,7 +151,7 @@ async fn chord(call: Call, context: TaskContext, _: TaskApp) -> Result<Value, Ta
 
 async fn send(context: &TaskContext, canvas: Canvas) -> Result<Value, TaskError> {
     match context.send(canvas).await {
-        Ok(result) => Ok(result.as_tuple()),
+        Ok(result) => Ok(result.as_tuple().clone()),
         Err(error) => Err(context.fail(Exception::builtin("RuntimeError", error.to_string()))),
     }
 }

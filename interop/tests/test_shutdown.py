@@ -48,7 +48,7 @@ def test_everything_is_accounted_for_after_an_end_under_load(app, programs, redi
     worker = programs.interop_worker("-c", "8")
     due = datetime.now(timezone.utc) + timedelta(seconds=6)
     later = [app.send_task("bench.record", (f"later-{n}", 0, 0), eta=due) for n in range(50)]
-    now = [app.send_task("bench.record", (f"now-{n}", 0.05, 0)) for n in range(300)]
+    now = [app.send_task("bench.record", (f"now-{n}", 0.2, 0)) for n in range(300)]
     until(lambda: len(ended(redis)) > 20 and scheduled(redis) == 50, "it is in the middle")
 
     tell(worker, signals)
