@@ -1,7 +1,8 @@
 //! The command line that every binary built on this library has.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use celery_redis::transport::connection::Connection;
 use celery_redis::transport::inspect;
@@ -15,6 +16,7 @@ use tokio::runtime::Builder;
 use crate::config::WorkerConfig;
 use crate::events::TaskEvents;
 use crate::shutdown::{Shutdown, follow_signals};
+use crate::stuck::Finish;
 use crate::worker::{self, Worker};
 
 /// Exit status for settings or a Redis that cannot work, and of a check that finds no worker.
@@ -104,7 +106,19 @@ fn start<E: std::error::Error>(
     });
     // A blocking task that was put back may still occupy its thread; nobody waits for it.
     runtime.shutdown_background();
-    result
+    match result? {
+        Finish::Asked => Ok(()),
+        Finish::BeginAnew => Err(begin_anew()),
+    }
+}
+
+/// Runs the same command line in this process's place, with its threads gone; why that failed.
+fn begin_anew() -> String {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_default();
+    log::warn!("beginning anew in the same process");
+    let error = Command::new(&program).args(arguments).exec();
+    format!("{} cannot be run again: {error}", program.display())
 }
 
 /// Whether a process of this node name has a lease.

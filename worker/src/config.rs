@@ -37,6 +37,9 @@ pub struct WorkerConfig {
     pub dead_letters_kept: usize,
     /// When it tells of its tasks.
     pub task_events: TaskEvents,
+    /// So many slots lost to runs that cannot be stopped make the process begin anew; `None` for
+    /// no number of them.
+    pub stuck_slots: Option<usize>,
     /// Time for running tasks at a warm shutdown; `None` for as long as they take.
     pub shutdown_timeout: Option<Duration>,
 }
@@ -91,6 +94,11 @@ impl WorkerConfig {
             task_events: match env.boolean("CELERY_WORKER_SEND_TASK_EVENTS")? {
                 Some(true) => TaskEvents::Always,
                 _ => TaskEvents::OnRequest,
+            },
+            stuck_slots: match env.integer("WORKER_STUCK_SLOTS", 0..=65_535)? {
+                Some(0) => None,
+                Some(count) => usize::try_from(count).ok(),
+                None => Some(concurrency.div_ceil(2)),
             },
             shutdown_timeout: env.seconds("WORKER_SHUTDOWN_SECONDS", 0.0..=86_400.0)?,
         })

@@ -27,6 +27,7 @@ use crate::limits::Limits;
 use crate::request::Request;
 use crate::shutdown::{Shutdown, Stage};
 use crate::state::WorkerState;
+use crate::stuck::StuckSlots;
 use crate::waiting_room::{CalledInto, Doors};
 
 /// Everything that a message meets on its way.
@@ -41,6 +42,7 @@ pub(crate) struct Consumer {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) limits: Limits,
     pub(crate) doors: Doors,
+    pub(crate) stuck: StuckSlots,
     pub(crate) revoked: RevokedTasks,
     pub(crate) state: Arc<WorkerState>,
     pub(crate) clock: Arc<Clock>,
@@ -192,11 +194,8 @@ impl Consumer {
             log::info!("{} settled after {seconds:.3} s", request.label());
         }
         if let Some(rest) = executed.rest.filter(|rest| !rest.is_finished()) {
-            // Its thread cannot be stopped; the slot stays taken for as long as it runs.
-            log::error!("{} goes on blocking its slot beyond its time limit", request.label());
-            drop(rest.await);
+            self.stuck.hold(rest, slot, request);
         }
-        drop(slot);
         settled
     }
 

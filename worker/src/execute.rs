@@ -62,7 +62,9 @@ impl Consumer {
             ended = reports => match ended {},
         };
         started.time.end();
-        run.abort();
+        if request.task.execution == Execution::Async {
+            run.abort();
+        }
         Executed { how, rest: Some(run) }
     }
 

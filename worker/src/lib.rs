@@ -25,10 +25,12 @@ mod retry;
 mod settle;
 mod shutdown;
 mod state;
+mod stuck;
 mod waiting_room;
 mod worker;
 
 pub use config::WorkerConfig;
 pub use events::TaskEvents;
 pub use shutdown::{Shutdown, Stage};
+pub use stuck::Finish;
 pub use worker::{Worker, WorkerError, connection_settings};

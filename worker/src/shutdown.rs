@@ -16,23 +16,36 @@ pub enum Stage {
 
 /// A worker's view of its end.
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<Stage>);
+pub struct Shutdown {
+    reached: watch::Receiver<Stage>,
+    begun: watch::Sender<Stage>,
+}
 
 impl Shutdown {
     /// A stage that the returned sender sets.
     pub fn channel() -> (watch::Sender<Stage>, Self) {
-        let (sender, receiver) = watch::channel(Stage::Running);
-        (sender, Self(receiver))
+        let (begun, reached) = watch::channel(Stage::Running);
+        (begun.clone(), Self { reached, begun })
     }
 
     /// The stage now.
     pub fn stage(&self) -> Stage {
-        *self.0.borrow()
+        *self.reached.borrow()
     }
 
-    /// Ends when `stage` is reached; a sender that is gone reaches none any more.
+    /// Goes to `stage`, unless the end is further on already.
+    pub fn begin(&self, stage: Stage) {
+        self.begun.send_if_modified(|now| {
+            let later = stage > *now;
+            *now = stage.max(*now);
+            later
+        });
+    }
+
+    /// Ends when `stage` is reached.
     pub async fn reached(&mut self, stage: Stage) {
-        if self.0.wait_for(|now| *now >= stage).await.is_err() {
+        // `self` holds a sender.
+        if self.reached.wait_for(|now| *now >= stage).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -1,5 +1,6 @@
 //! One worker process: its parts, their beginning and their end.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ use crate::events::{EventQueue, Events};
 use crate::limits::Limits;
 use crate::shutdown::{Shutdown, Stage};
 use crate::state::WorkerState;
-use crate::waiting_room::Doors;
+use crate::stuck::{Finish, StuckSlots};
+use crate::waiting_room::{CalledInto, Doors};
 use crate::{heartbeat, lease_keeper, promoter, reaper, waiting_room};
 
 /// A worker that is ready to begin.
@@ -77,13 +79,13 @@ impl Worker {
 
     /// Works until the shutdown is over; everything that this process held is then settled or
     /// back in its queue.
-    pub async fn run(self, mut shutdown: Shutdown) -> Result<(), WorkerError> {
+    pub async fn run(self, mut shutdown: Shutdown) -> Result<Finish, WorkerError> {
         let broker = Broker::new(Arc::clone(&self.connection), self.broker_options());
         let publisher = Publisher::new(Arc::clone(&self.connection), broker.keys().clone());
         let revoked = RevokedTasks::default();
         let mailbox = tokio::select! {
             begun = self.begin(&broker, &publisher, &revoked) => begun?,
-            () = shutdown.reached(Stage::Warm) => return Ok(()),
+            () = shutdown.reached(Stage::Warm) => return Ok(Finish::Asked),
         };
         let clock: Arc<Clock> = Arc::default();
         let (events, queue) = Events::new(Arc::clone(&clock), self.config.task_events);
@@ -107,6 +109,7 @@ impl Worker {
             revoked,
             limits: Limits::new(&self.registry),
             doors: Doors::default(),
+            stuck: StuckSlots::new(self.config.stuck_slots),
             registry: self.registry,
             config: self.config,
         });
@@ -125,12 +128,13 @@ impl Worker {
         let (line, called_in) = mpsc::channel(1);
         let door = Arc::clone(&consumer);
         parts.spawn(async move { waiting_room::call_in(&door, &line).await });
-        consumer.consume(&mut running, called_in, shutdown.clone()).await;
-        finish(&consumer, running, shutdown).await;
+        let end = consume(&consumer, &mut running, called_in, &shutdown).await;
+        finish(&consumer, running, shutdown.clone()).await;
         events.end(heartbeat::sign(Sign::Offline, &consumer.state)).await;
         parts.abort_all();
         leave(&broker).await;
-        Ok(())
+        // Whoever asked for a cold shutdown meanwhile wants no new beginning.
+        Ok(if shutdown.stage() == Stage::Cold { Finish::Asked } else { end })
     }
 
     fn broker_options(&self) -> BrokerOptions {
@@ -242,6 +246,24 @@ fn spawn_events(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>, queue: EventQ
     let sender = Sender { node: consumer.config.node.clone(), pid: std::process::id() };
     let events = Arc::clone(&consumer.events);
     parts.spawn(async move { queue.send(&events, &dispatcher, &sender).await });
+}
+
+/// Consumes until the shutdown begins, which it does by itself when too many slots are stuck.
+async fn consume(
+    consumer: &Arc<Consumer>,
+    running: &mut JoinSet<()>,
+    called_in: mpsc::Receiver<CalledInto>,
+    shutdown: &Shutdown,
+) -> Finish {
+    let mut consuming = pin!(consumer.consume(running, called_in, shutdown.clone()));
+    tokio::select! {
+        biased;
+        () = &mut consuming => Finish::Asked,
+        () = consumer.stuck.give_up(shutdown) => {
+            consuming.await;
+            Finish::BeginAnew
+        }
+    }
 }
 
 /// Waits for what runs, until the time is up or the shutdown turns cold.

@@ -27,6 +27,8 @@ pub(crate) fn register(registry: &mut Registry) {
             ..TaskOptions::default()
         })
         .register::<tidy>()
+        .register::<hog>()
+        .register::<once_slow>()
         .register_blocking::<patient>();
 }
 
@@ -78,6 +80,22 @@ fn patient(seconds: f64) -> TaskResult<String> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok("done".to_owned())
+}
+
+/// Blocks a thread that is not its own: what no async task should do.
+#[celery::task(name = "bench.hog")]
+async fn hog(seconds: f64) -> TaskResult<()> {
+    std::thread::sleep(duration(seconds));
+    Ok(())
+}
+
+/// Takes an hour, unless its message was delivered before.
+#[celery::task(name = "bench.once_slow")]
+async fn once_slow(key: String) -> TaskResult<String> {
+    if !TaskContext::current().call().redelivered {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+    Ok(key)
 }
 
 async fn note(event: &str, key: &str) -> TaskResult<()> {
