@@ -31,8 +31,11 @@ static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut seeds = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
-        let capture: Value =
-            serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).unwrap();
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let capture: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
         let of_messages = capture["messages"].as_array().into_iter().flatten();
         let malformed = capture.as_array().into_iter().flatten();
         let envelopes = of_messages

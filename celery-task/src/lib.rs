@@ -17,6 +17,7 @@ mod time_limit;
 pub use app::{TaskApp, TaskAppError};
 pub use canvas::SendError;
 pub use celery_redis::wire::exception::Exception;
+pub use celery_redis::wire::typed_json::TypedValue;
 pub use context::{Call, Progress, States, TaskContext};
 pub use failure::{Ended, Retry, RetryTime};
 pub use options::{AckPolicy, Autoretry, MaxRetries, RetryBackoff, TaskOptions};

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use celery_redis::transport::result_backend::ResultOptions;
+use celery_redis::wire::accept::Accept;
 use celery_redis::wire::routes::Routes;
+use celery_redis::wire::serializer::Serializer;
 use celery_redis::wire::signature::DEFAULT_QUEUE;
 use celery_task::{AckPolicy, Rate, TaskOptions};
 use settings::{ConfigError, Env};
@@ -23,6 +25,8 @@ pub struct WorkerConfig {
     pub concurrency: usize,
     /// How tasks are run that do not say otherwise.
     pub tasks: TaskOptions,
+    /// Which message bodies are read.
+    pub accept: Accept,
     /// How results are kept.
     pub results: ResultOptions,
     /// What a record says beside the result.
@@ -71,6 +75,15 @@ impl WorkerConfig {
             queues,
             concurrency,
             tasks: task_options(env)?,
+            accept: Accept {
+                serializers: serializers(env)?,
+                longest_body: usize::try_from(count(
+                    "WORKER_LONGEST_BODY",
+                    1024..=1 << 40,
+                    1 << 25,
+                )?)
+                .unwrap_or(Accept::LONGEST_BODY),
+            },
             results: ResultOptions {
                 expires: env.seconds("CELERY_RESULT_EXPIRES", 0.0..=ONE_YEAR)?.unwrap_or(ONE_DAY),
                 failure_expires: env.seconds("CELERY_RESULT_FAILURE_EXPIRES", 0.0..=ONE_YEAR)?,
@@ -134,6 +147,19 @@ fn default_rate_limit(env: &Env) -> Result<Option<Rate>, ConfigError> {
     let Some(text) = env.text(NAME)? else { return Ok(None) };
     Rate::parse(&text)
         .map_err(|_| env.invalid(NAME, "a number with /s, /m or /h, such as 100/m, or 0 for none"))
+}
+
+/// Names of kombu's serialisers or their content types, separated by commas.
+fn serializers(env: &Env) -> Result<Vec<Serializer>, ConfigError> {
+    const NAME: &str = "CELERY_ACCEPT_CONTENT";
+    let Some(text) = env.text(NAME)? else { return Ok(Accept::default().serializers) };
+    text.split(',')
+        .map(|name| {
+            Serializer::from_name(name.trim()).ok_or_else(|| {
+                env.invalid(NAME, "some of json, yaml, msgpack, pickle, with commas")
+            })
+        })
+        .collect()
 }
 
 const ONE_DAY: Duration = Duration::from_secs(24 * 60 * 60);

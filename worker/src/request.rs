@@ -49,7 +49,7 @@ impl Request {
         config: &WorkerConfig,
         state: &Arc<WorkerState>,
     ) -> Result<Self, Rejection> {
-        let message = Message::decode(delivery.message())?;
+        let message = Message::decode_accepted(delivery.message(), &config.accept)?;
         let known = registry.get(&message.task).cloned();
         let refusal = known.is_none().then(|| {
             log::error!(

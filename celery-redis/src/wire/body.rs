@@ -5,6 +5,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::raw_map::RawMap;
+use super::typed_json::TypedJsonError;
+use super::{numbers, typed_json};
 
 /// `[args, kwargs, embed]` of protocol 2 (`celery.app.amqp`, `as_task_v2`).
 #[derive(Debug, Clone, Default)]
@@ -35,6 +37,7 @@ impl Embed {
     fn decode(embed: &RawValue) -> Result<Self, BodyError> {
         let parts: RawMap = element::<Option<RawMap>>("embed", "a mapping of signatures", embed)?
             .unwrap_or_default();
+        check_typed(embed)?;
         let part = |name: &str| parts.get(name).filter(|value| value.get() != "null");
         let list = |name: &str| {
             part(name).map(|value| element(name, "a list of signatures", value)).transpose()
@@ -62,6 +65,15 @@ pub enum BodyError {
     /// Not JSON at all.
     #[error("the body is not JSON")]
     NotJson(#[source] serde_json::Error),
+    /// A float that JSON cannot hold, though Python writes it.
+    #[error("the body is no JSON: NaN and Infinity are words of Python's")]
+    NotFinite(#[source] serde_json::Error),
+    /// An integer that would be read as another one.
+    #[error("an integer in {0} has more than 64 bits; send it as text or as a Decimal")]
+    Integer(&'static str),
+    /// Typed JSON that kombu could not read either.
+    #[error("the body's typed JSON cannot be read: {0}")]
+    Typed(#[from] TypedJsonError),
     /// JSON of another shape.
     #[error("the body must be [args, kwargs, embed]: {0}")]
     Shape(String),
@@ -70,18 +82,54 @@ pub enum BodyError {
 impl Body {
     /// Reads a protocol 2 body.
     pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
-        let parts: Box<RawValue> = serde_json::from_slice(bytes).map_err(BodyError::NotJson)?;
+        let parts: &RawValue = json(bytes)?;
         let parts: Vec<&RawValue> = serde_json::from_str(parts.get())
             .map_err(|_| BodyError::Shape("it is no list".to_owned()))?;
         let [args, kwargs, embed] = parts.as_slice() else {
             return Err(BodyError::Shape(format!("it has {} elements", parts.len())));
         };
-        Ok(Self {
-            args: element("args", "a list", args)?,
-            kwargs: element("kwargs", "a mapping", kwargs)?,
-            embed: Embed::decode(embed)?,
-        })
+        Ok(Self { args: arguments(args)?, kwargs: keywords(kwargs)?, embed: Embed::decode(embed)? })
     }
+}
+
+/// Reads JSON bytes, and says what is the matter with those that only Python takes for JSON.
+pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BodyError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let is_pythons = std::str::from_utf8(bytes).is_ok_and(numbers::has_words_for_floats);
+        if is_pythons { BodyError::NotFinite(error) } else { BodyError::NotJson(error) }
+    })
+}
+
+/// Positional arguments.
+pub(super) fn arguments(args: &RawValue) -> Result<Vec<Value>, BodyError> {
+    check_integers("args", args)?;
+    let args: Vec<Value> = element("args", "a list", args)?;
+    args.iter().try_for_each(typed_json::check)?;
+    Ok(args)
+}
+
+/// Keyword arguments.
+pub(super) fn keywords(kwargs: &RawValue) -> Result<Map<String, Value>, BodyError> {
+    check_integers("kwargs", kwargs)?;
+    let kwargs: Map<String, Value> = element("kwargs", "a mapping", kwargs)?;
+    kwargs.values().try_for_each(typed_json::check)?;
+    Ok(kwargs)
+}
+
+fn check_integers(part: &'static str, value: &RawValue) -> Result<(), BodyError> {
+    if numbers::has_too_large_integer(value.get()) {
+        return Err(BodyError::Integer(part));
+    }
+    Ok(())
+}
+
+/// What is kept as it came holds no typed value that nobody could read later.
+pub(super) fn check_typed(raw: &RawValue) -> Result<(), BodyError> {
+    if !raw.get().contains("__type__") {
+        return Ok(());
+    }
+    let value = serde_json::from_str(raw.get()).map_err(BodyError::NotJson)?;
+    Ok(typed_json::check(&value)?)
 }
 
 pub(super) fn element<'a, T: Deserialize<'a>>(
@@ -107,6 +155,11 @@ mod tests {
             (b"[1, {}, {}]", "args must be a list"),
             (b"[[], [], {}]", "kwargs must be a mapping"),
             (b"[[], {}, []]", "embed must be a mapping of signatures"),
+            (b"[[18446744073709551616], {}, {}]", "send it as text or as a Decimal"),
+            (b"[[], {\"n\": [-9223372036854775809]}, {}]", "send it as text or as a Decimal"),
+            (b"[[NaN], {}, {}]", "NaN and Infinity are words of Python's"),
+            (br#"[[{"__type__": "moon", "__value__": 1}], {}, {}]"#, "bytes, base64"),
+            (br#"[[], {}, {"chord": {"__type__": "moon", "__value__": 1}}]"#, "bytes, base64"),
         ] {
             let error = Body::decode(bytes).unwrap_err().to_string();
             assert!(error.ends_with(complaint), "{error}");

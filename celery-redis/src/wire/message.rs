@@ -1,16 +1,18 @@
 //! A task message as a worker reads it, of protocol 2 and 1.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::accept::Accept;
 use super::body::{self, Body, BodyError, Embed};
+use super::compression::DecompressError;
+use super::content;
 use super::exception::Exception;
 use super::isoformat::{self, InvalidInstant};
 use super::raw_map::RawMap;
+use super::serializer::SerializerError;
 
 /// A decoded task message.
 #[derive(Debug, Clone)]
@@ -128,11 +130,25 @@ pub enum DecodeError {
     #[error("headers.task is missing, so there is no telling what to run")]
     NoTask,
     /// A serialiser that is not accepted here.
-    #[error("content type {0:?} is not accepted here, only application/json")]
-    ContentType(String),
-    /// A compression that is not accepted here.
-    #[error("compression {0:?} is not accepted here")]
+    #[error("content type {content_type:?} is not accepted here, only {accepted}")]
+    ContentType {
+        /// The message's.
+        content_type: String,
+        /// Content types that are accepted.
+        accepted: String,
+    },
+    /// A compression that nobody knows.
+    #[error(
+        "compression {0:?} is unknown; known are application/x-gzip, application/x-bz2, \
+         application/x-lzma, application/zstd, application/x-brotli"
+    )]
     Compression(String),
+    /// The compressed bytes.
+    #[error(transparent)]
+    Compressed(#[from] DecompressError),
+    /// The serialised bytes.
+    #[error(transparent)]
+    Serialized(#[from] SerializerError),
     /// `body_encoding: base64` with something else in it.
     #[error("the body is not base64")]
     NotBase64,
@@ -146,12 +162,17 @@ impl DecodeError {
     pub fn exception(&self) -> Exception {
         let message = Value::String(self.to_string());
         let (exc_type, module) = match self {
-            Self::ContentType(_) | Self::Compression(_) => {
+            Self::ContentType { .. }
+            | Self::Compression(_)
+            | Self::Serialized(SerializerError::Forbidden { .. }) => {
                 ("ContentDisallowed", "kombu.exceptions")
             }
-            Self::NotJson(_) | Self::NotBase64 | Self::Body(BodyError::NotJson(_)) => {
-                ("DecodeError", "kombu.exceptions")
-            }
+            Self::Body(BodyError::Shape(_)) => ("InvalidTaskError", "celery.exceptions"),
+            Self::NotJson(_)
+            | Self::NotBase64
+            | Self::Compressed(_)
+            | Self::Serialized(_)
+            | Self::Body(_) => ("DecodeError", "kombu.exceptions"),
             _ => ("InvalidTaskError", "celery.exceptions"),
         };
         Exception::new(exc_type, module, vec![message])
@@ -159,8 +180,13 @@ impl DecodeError {
 }
 
 impl Message {
-    /// Reads a list element.
+    /// Reads a list element whose body is JSON, compressed or not.
     pub fn decode(envelope: &[u8]) -> Result<Self, Undecodable> {
+        Self::decode_accepted(envelope, &Accept::default())
+    }
+
+    /// Reads a list element whose body is one of those that are accepted.
+    pub fn decode_accepted(envelope: &[u8], accept: &Accept) -> Result<Self, Undecodable> {
         let raw: RawMap = serde_json::from_slice(envelope).map_err(|error| Undecodable {
             id: None,
             task: None,
@@ -189,7 +215,7 @@ impl Message {
                 return Err(named(&RawMap::default(), error));
             }
         };
-        let body = match body_bytes(&raw, &headers, &properties) {
+        let body = match content::json_body(&raw, &headers, &properties, accept) {
             Ok(body) => body,
             Err(error) => return Err(named(&headers, error)),
         };
@@ -218,28 +244,6 @@ fn object(value: Option<&RawValue>) -> Option<RawMap> {
 /// A string that is there and not empty.
 fn text(map: &RawMap, key: &str) -> Option<String> {
     map.read::<String>(key).filter(|text| !text.is_empty())
-}
-
-fn body_bytes(raw: &RawMap, headers: &RawMap, properties: &RawMap) -> Result<Vec<u8>, DecodeError> {
-    const BODY: DecodeError = DecodeError::Field { field: "body", expected: "a string" };
-    if let Some(content_type) = raw.get("content-type").filter(|value| value.get() != "null") {
-        let content_type: String = serde_json::from_str(content_type.get())
-            .map_err(|_| DecodeError::Field { field: "content-type", expected: "a string" })?;
-        if content_type != "application/json" {
-            return Err(DecodeError::ContentType(content_type));
-        }
-    }
-    if let Some(compression) = text(headers, "compression") {
-        return Err(DecodeError::Compression(compression));
-    }
-    let body: String = raw
-        .get("body")
-        .ok_or(BODY)
-        .and_then(|body| serde_json::from_str(body.get()).map_err(|_| BODY))?;
-    match properties.read::<String>("body_encoding").as_deref() {
-        Some("base64") => STANDARD.decode(&body).map_err(|_| DecodeError::NotBase64),
-        _ => Ok(body.into_bytes()),
-    }
 }
 
 fn protocol_2(headers: &RawMap, properties: &RawMap, body: &[u8]) -> Result<Message, DecodeError> {
@@ -288,12 +292,12 @@ fn protocol_2(headers: &RawMap, properties: &RawMap, body: &[u8]) -> Result<Mess
 
 /// Protocol 1: everything is in the body, one mapping (`celery.app.amqp`, `as_task_v1`).
 fn protocol_1(properties: &RawMap, body: &[u8]) -> Result<Message, Undecodable> {
-    let fields: RawMap = serde_json::from_slice(body).map_err(|error| Undecodable {
+    let fields: RawMap = body::json(body).map_err(|error| Undecodable {
         id: None,
         task: None,
-        error: match error.classify() {
-            serde_json::error::Category::Data => DecodeError::NoId,
-            _ => DecodeError::Body(BodyError::NotJson(error)),
+        error: match error {
+            BodyError::NotJson(error) if error.is_data() => DecodeError::NoId,
+            error => DecodeError::Body(error),
         },
     })?;
     protocol_1_fields(&fields, properties).map_err(|error| Undecodable {
@@ -326,10 +330,8 @@ fn protocol_1_fields(fields: &RawMap, properties: &RawMap) -> Result<Message, De
             ..Headers::default()
         },
         body: Body {
-            args: part("args")
-                .map_or(Ok(Vec::new()), |args| body::element("args", "a list", args))?,
-            kwargs: part("kwargs")
-                .map_or(Ok(Map::new()), |kwargs| body::element("kwargs", "a mapping", kwargs))?,
+            args: part("args").map_or(Ok(Vec::new()), body::arguments)?,
+            kwargs: part("kwargs").map_or(Ok(Map::new()), body::keywords)?,
             embed: Embed {
                 callbacks: optional(
                     fields,

@@ -7,6 +7,8 @@ use serde::de::Error as _;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::accept::Accept;
+use super::content;
 use super::envelope::DELIVERY_COUNT;
 use super::message::Message;
 use super::raw_map::RawMap;
@@ -35,6 +37,8 @@ pub fn retried(
     let mut outer: RawMap = serde_json::from_slice(envelope)?;
     let mut headers: RawMap = outer.read("headers").unwrap_or_default();
     let mut properties: RawMap = outer.read("properties").unwrap_or_default();
+    content::rewrite_as_json(&mut outer, &mut headers, &mut properties)
+        .map_err(serde_json::Error::custom)?;
     let eta = changed.eta.map(isoformat::format);
     headers.remove("redelivered");
     headers.remove(DELIVERY_COUNT);
@@ -47,7 +51,8 @@ pub fn retried(
             headers.set("parent_id", &id)?;
         }
         if changed.args.is_some() || changed.kwargs.is_some() {
-            let called = Message::decode(envelope).map_err(serde_json::Error::custom)?;
+            let called = Message::decode_accepted(envelope, &Accept::everything())
+                .map_err(serde_json::Error::custom)?;
             call_with(changed, &called, &mut outer, &mut headers, &mut properties)?;
         }
     } else if changed.args.is_some() || changed.kwargs.is_some() {

@@ -24,6 +24,8 @@ fn main() -> ExitCode {
             .state(Arc::new(tasks::Ledger::new(ledger)))
             .register::<tasks::noop>()
             .register::<tasks::add>()
+            .register::<tasks::echo>()
+            .register::<tasks::typed>()
             .register::<tasks::sleep>()
             .register_blocking::<tasks::block>()
             .register::<tasks::incr>()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use celery::task::TaskResult;
 use celery_redis::transport::connection::{Connection, TransportError, UrlError};
-use celery_task::{Exception, MaxRetries, Retry, TaskContext};
+use celery_task::{Exception, MaxRetries, Retry, TaskContext, TypedValue};
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::OnceCell;
@@ -73,6 +73,18 @@ pub(crate) async fn add(x: f64, y: f64) -> TaskResult<serde_json::Number> {
                 .fail(Exception::builtin("OverflowError", "the sum is not finite"))
         },
     )
+}
+
+/// Returns what it is given.
+#[celery::task(name = "bench.echo")]
+pub(crate) async fn echo(value: serde_json::Value) -> TaskResult<serde_json::Value> {
+    Ok(value)
+}
+
+/// Returns a value of one of kombu's types.
+#[celery::task(name = "bench.typed")]
+pub(crate) async fn typed(value: TypedValue) -> TaskResult<TypedValue> {
+    Ok(value)
 }
 
 /// Sleeps without blocking its thread; returns the seconds.

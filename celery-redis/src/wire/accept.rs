@@ -1,0 +1,31 @@
+//! Which message bodies a worker reads (Celery's `accept_content`), and how long they may get.
+
+use super::serializer::Serializer;
+
+/// What a worker takes.
+#[derive(Debug, Clone)]
+pub struct Accept {
+    /// Serialisers of bodies that are read; any other content is refused.
+    pub serializers: Vec<Serializer>,
+    /// Bytes that a body may have once it is decompressed and read as JSON. A few kilobytes of
+    /// compressed or aliased text can stand for more than fits into memory. What arrives as plain
+    /// JSON has its length already and is not bounded here.
+    pub longest_body: usize,
+}
+
+impl Accept {
+    /// 32 MiB.
+    pub const LONGEST_BODY: usize = 32 << 20;
+
+    /// Everything, of any length: for what was accepted before.
+    pub(super) fn everything() -> Self {
+        Self { serializers: Serializer::ALL.to_vec(), longest_body: usize::MAX }
+    }
+}
+
+impl Default for Accept {
+    /// JSON alone, as in Celery.
+    fn default() -> Self {
+        Self { serializers: vec![Serializer::Json], longest_body: Self::LONGEST_BODY }
+    }
+}

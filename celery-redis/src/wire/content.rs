@@ -1,0 +1,90 @@
+//! A body on its way from the envelope to JSON text: base64, compression, serialiser.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::accept::Accept;
+use super::compression::Compression;
+use super::message::DecodeError;
+use super::raw_map::RawMap;
+use super::serializer::Serializer;
+
+/// The body as the JSON text that Python would have written for it.
+pub(super) fn json_body(
+    outer: &RawMap,
+    headers: &RawMap,
+    properties: &RawMap,
+    accept: &Accept,
+) -> Result<Vec<u8>, DecodeError> {
+    let serializer = serializer(outer, accept)?;
+    let compression = compression(headers)?;
+    let body = encoded(outer, properties)?;
+    let body = match compression {
+        Some(compression) => compression.decompress(&body, accept.longest_body)?,
+        None => body,
+    };
+    Ok(serializer.to_json(body, accept.longest_body)?)
+}
+
+/// Makes the body JSON without a compression, as a worker of Python's sends a task once more
+/// whatever it came as. What is that already keeps its bytes.
+pub(super) fn rewrite_as_json(
+    outer: &mut RawMap,
+    headers: &mut RawMap,
+    properties: &mut RawMap,
+) -> Result<(), DecodeError> {
+    let everything = Accept::everything();
+    let is_json = serializer(outer, &everything)? == Serializer::Json;
+    if is_json && compression(headers)?.is_none() {
+        return Ok(());
+    }
+    let body = STANDARD.encode(json_body(outer, headers, properties, &everything)?);
+    outer.set("body", &body).map_err(DecodeError::NotJson)?;
+    outer.set("content-encoding", "utf-8").map_err(DecodeError::NotJson)?;
+    outer.set("content-type", Serializer::Json.content_type()).map_err(DecodeError::NotJson)?;
+    properties.set("body_encoding", "base64").map_err(DecodeError::NotJson)?;
+    headers.remove("compression");
+    Ok(())
+}
+
+/// JSON where the message does not say.
+fn serializer(outer: &RawMap, accept: &Accept) -> Result<Serializer, DecodeError> {
+    let named = match outer.get("content-type").filter(|value| value.get() != "null") {
+        None => Serializer::Json.content_type().to_owned(),
+        Some(content_type) => serde_json::from_str(content_type.get())
+            .map_err(|_| DecodeError::Field { field: "content-type", expected: "a string" })?,
+    };
+    Serializer::from_content_type(&named)
+        .filter(|serializer| accept.serializers.contains(serializer))
+        .ok_or_else(|| DecodeError::ContentType {
+            content_type: named,
+            accepted: accept
+                .serializers
+                .iter()
+                .map(|serializer| serializer.content_type())
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+}
+
+fn compression(headers: &RawMap) -> Result<Option<Compression>, DecodeError> {
+    match headers.read::<String>("compression").filter(|name| !name.is_empty()) {
+        None => Ok(None),
+        Some(name) => match Compression::from_name(&name) {
+            Some(compression) => Ok(Some(compression)),
+            None => Err(DecodeError::Compression(name)),
+        },
+    }
+}
+
+fn encoded(outer: &RawMap, properties: &RawMap) -> Result<Vec<u8>, DecodeError> {
+    const BODY: DecodeError = DecodeError::Field { field: "body", expected: "a string" };
+    let body: String = outer
+        .get("body")
+        .ok_or(BODY)
+        .and_then(|body| serde_json::from_str(body.get()).map_err(|_| BODY))?;
+    match properties.read::<String>("body_encoding").as_deref() {
+        Some("base64") => STANDARD.decode(&body).map_err(|_| DecodeError::NotBase64),
+        _ => Ok(body.into_bytes()),
+    }
+}

@@ -1,0 +1,74 @@
+//! Numbers that Python's JSON has and a Rust task has not.
+
+/// Whether a JSON text has an integer that 64 bits do not hold.
+///
+/// `serde_json` would read it as the nearest float, and the caller would not learn of it.
+pub(super) fn has_too_large_integer(json: &str) -> bool {
+    const ALWAYS_FITS: usize = 18;
+    outside_strings(json)
+        .flat_map(|text| text.split(|character: char| !is_of_number(character)))
+        .filter(|number| number.len() > ALWAYS_FITS)
+        .filter(|number| number.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit()))
+        .any(|number| number.parse::<i64>().is_err() && number.parse::<u64>().is_err())
+}
+
+/// Whether a text has one of the three words that Python writes for floats that are not finite.
+pub(super) fn has_words_for_floats(json: &str) -> bool {
+    outside_strings(json).any(|text| text.contains("NaN") || text.contains("Infinity"))
+}
+
+fn is_of_number(character: char) -> bool {
+    matches!(character, '0'..='9' | '+' | '-' | '.' | 'e' | 'E')
+}
+
+/// The parts of a JSON text between its strings.
+fn outside_strings(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(json);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some((before, behind)) = text.split_once('"') else {
+            rest = None;
+            return Some(text);
+        };
+        rest = end_of_string(behind).map(|end| &behind[end..]);
+        Some(before)
+    })
+}
+
+/// Where the string ends whose inside `text` begins with, behind its quotation mark.
+fn end_of_string(text: &str) -> Option<usize> {
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => return Some(at + 1),
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_more_than_64_bits_are_found() {
+        for (json, found) in [
+            ("[9223372036854775807, 18446744073709551615, -9223372036854775808]", false),
+            ("[1, 18446744073709551616]", true),
+            (r#"{"a": -9223372036854775809}"#, true),
+            (r#"["18446744073709551616", "\"18446744073709551616"]"#, false),
+            ("[123456789012345678901234567890.0, 1e30, 10000000000000000000000E3]", false),
+        ] {
+            assert_eq!(has_too_large_integer(json), found, "{json}");
+        }
+    }
+
+    #[test]
+    fn words_for_floats_are_found_outside_of_strings() {
+        assert!(has_words_for_floats("[NaN]"));
+        assert!(has_words_for_floats(r#"{"a": -Infinity}"#));
+        assert!(!has_words_for_floats(r#"["NaN", "\\", "Infinity"]"#));
+    }
+}
