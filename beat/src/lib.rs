@@ -27,4 +27,5 @@ pub use chain::Chain;
 pub use check::{Check, check};
 pub use config::{Config, InvalidBroker, Overrides};
 pub use list::{ListedBeat, ListedEntry, Listing, known_entries, list, list_known};
+pub use reconcile::is_sent;
 pub use watchdog::Progressing;

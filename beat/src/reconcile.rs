@@ -125,7 +125,7 @@ fn start(entry: &Entry, stored: Option<&StoredEntry>, now: DateTime<Utc>) -> Sta
 }
 
 /// Whether `entry` is to be sent: what an operator has switched comes first.
-pub(crate) fn is_sent(entry: &Entry, stored: Option<&StoredEntry>) -> bool {
+pub fn is_sent(entry: &Entry, stored: Option<&StoredEntry>) -> bool {
     let is_over = entry.one_off && stored.is_some_and(|stored| stored.count > 0);
     let switch = stored.and_then(|stored| stored.switch);
     !is_over && switch.map_or(entry.enabled, |switch| switch == Switch::On)

@@ -7,6 +7,8 @@ use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use settings::logging;
 
+use crate::beat::BeatCommand;
+
 /// Where a task goes that is sent without naming a queue.
 const DEFAULT_QUEUE: &str = "celery";
 
@@ -82,6 +84,9 @@ pub(crate) enum Command {
     /// Look at the queues and the workers
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Look at the periodic tasks, and switch them
+    #[command(subcommand)]
+    Beat(BeatCommand),
 }
 
 #[derive(Debug, Subcommand)]

@@ -51,6 +51,8 @@ pub(crate) enum Failure {
     UnknownResult { task: &'static str, source: serde_json::Error },
     #[error("there is no dead letter {name:?}; `jwt_manage queue dead list` names them")]
     NoDeadLetter { name: String },
+    #[error("there is no beat entry {name:?}; `jwt_manage beat list` names them")]
+    NoBeatEntry { name: String },
     #[error("the message cannot be sent")]
     Message(#[source] ClientError),
     #[error("{} cannot be written", path.display())]
@@ -129,6 +131,7 @@ impl Failure {
             | Self::Work { .. }
             | Self::UnknownResult { .. }
             | Self::NoDeadLetter { .. }
+            | Self::NoBeatEntry { .. }
             | Self::Token(_)
             | Self::Message(_) => exit::WORK,
             Self::NoResult { .. } => exit::NO_RESULT,

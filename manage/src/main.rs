@@ -4,6 +4,7 @@
 //! a worker, [`queued`]) → [`report`] (for people and for programs). What goes wrong is a
 //! [`failure`], with an exit status of its own kind.
 
+mod beat;
 mod cli;
 mod commands;
 mod failure;

@@ -15,6 +15,7 @@ pub mod operation;
 mod outage;
 pub mod publisher;
 pub mod reclaim;
+pub mod redbeat;
 pub mod result_backend;
 pub mod revoked;
 pub mod scheduled;

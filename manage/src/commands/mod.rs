@@ -19,6 +19,7 @@ use chrono::Utc;
 use tasks::Mode;
 use tasks::convert_keys::Form;
 
+use crate::beat;
 use crate::cli::{Command, QueueCommand};
 use crate::failure::Failure;
 use crate::queue;
@@ -46,6 +47,7 @@ pub(crate) fn run(session: &Session, command: &Command, output: Output) -> Resul
         Command::Token(command) => token::run(session, command, now),
         Command::Queue(QueueCommand::Status(arguments)) => queue::status::run(session, arguments),
         Command::Queue(QueueCommand::Dead(command)) => queue::dead::run(session, command),
+        Command::Beat(command) => beat::run(session, command),
     }
 }
 
