@@ -3,6 +3,7 @@
 // The task macro of rusty-celery expands to such code.
 #![allow(non_local_definitions, unused_braces)]
 
+mod integration;
 mod limited;
 mod tasks;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             .register::<tasks::refuse>()
             .register::<tasks::record>()
             .register::<tasks::progress>();
+        integration::register(registry);
         limited::register(registry);
         Ok(())
     })

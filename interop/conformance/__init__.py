@@ -1,0 +1,1 @@
+"""Celery's own integration suite, run against our worker. `python -m conformance --help`."""
