@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use celery::task::TaskResult;
+use celery_task::TaskContext;
 use serde_json::Value;
 
 use super::arithmetic::returned;
@@ -13,6 +14,18 @@ use super::python_value;
 pub(super) async fn sleeping(i: f64) -> TaskResult<()> {
     sleep(i).await;
     Ok(())
+}
+
+/// As [`delayed_sum`]; 0 where its soft time limit comes first.
+#[celery::task(name = "t.integration.tasks.delayed_sum_with_soft_guard")]
+pub(super) async fn delayed_sum_with_soft_guard(
+    numbers: Vec<Value>,
+    pause_time: Option<f64>,
+) -> TaskResult<Value> {
+    tokio::select! {
+        () = sleep(pause_time.unwrap_or(1.0)) => returned(python_value::sum(&numbers)),
+        () = TaskContext::current().soft_time_limit() => Ok(0.into()),
+    }
 }
 
 /// Sums a list after a pause of so many seconds.

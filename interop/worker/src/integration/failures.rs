@@ -1,24 +1,26 @@
 //! Tasks that fail, and those that are told of it.
 
+use celery::error::TaskError;
 use celery::task::TaskResult;
-use celery_task::{Exception, TaskContext};
+use celery_task::{Call, Exception, TaskApp, TaskContext};
 use serde_json::Value;
 
 use super::redis_keys::{count, push};
 
 /// Raises `ValueError`.
-#[celery::task(name = "t.integration.tasks.raise_error")]
-pub(super) async fn raise_error(args: Vec<Value>) -> TaskResult<()> {
-    drop(args);
-    Err(TaskContext::current().fail(Exception::builtin("ValueError", "deliberate error")))
+pub(super) async fn raise_error(
+    _: Call,
+    context: TaskContext,
+    _: TaskApp,
+) -> Result<Value, TaskError> {
+    Err(context.fail(Exception::builtin("ValueError", "deliberate error")))
 }
 
 /// Raises the suite's own exception with its arguments.
-#[celery::task(name = "t.integration.tasks.fail")]
-pub(super) async fn fail(args: Vec<Value>) -> TaskResult<()> {
-    let mut all = vec![Value::from("Task expected to fail")];
-    all.extend(args);
-    Err(TaskContext::current().fail(expected(all)))
+pub(super) async fn fail(call: Call, context: TaskContext, _: TaskApp) -> Result<Value, TaskError> {
+    let mut args = vec![Value::from("Task expected to fail")];
+    args.extend(call.args);
+    Err(context.fail(expected(args)))
 }
 
 /// Raises an exception whose class Python cannot make again from its arguments.

@@ -1,8 +1,10 @@
 //! Tasks that tell what they see of their own call.
 
+use celery::error::TaskError;
 use celery::task::TaskResult;
-use celery_task::TaskContext;
-use serde_json::Value;
+use celery_redis::wire::isoformat;
+use celery_task::{Call, TaskApp, TaskContext};
+use serde_json::{Map, Value, json};
 
 type Ids = (Option<String>, Option<String>, Value);
 
@@ -22,6 +24,52 @@ pub(super) async fn collect_ids(res: Value, i: Value) -> TaskResult<(Value, Ids)
 #[celery::task(name = "celery.ping")]
 pub(super) async fn ping() -> TaskResult<String> {
     Ok("pong".to_owned())
+}
+
+/// Its priority, as a sentence. Takes any arguments.
+pub(super) async fn return_priority(
+    call: Call,
+    _: TaskContext,
+    _: TaskApp,
+) -> Result<Value, TaskError> {
+    Ok(format!("Priority: {}", call.priority).into())
+}
+
+/// When it was to run.
+#[celery::task(name = "t.integration.tasks.return_request_eta")]
+pub(super) async fn return_request_eta() -> TaskResult<Option<String>> {
+    let context = TaskContext::current();
+    Ok(context.call().eta.map(isoformat::format))
+}
+
+/// The message's properties.
+#[celery::task(name = "t.integration.tasks.return_properties")]
+pub(super) async fn return_properties() -> TaskResult<Map<String, Value>> {
+    Ok(TaskContext::current().call().properties.clone())
+}
+
+/// Its time limits.
+#[celery::task(name = "t.integration.tasks.return_request_time_limits")]
+pub(super) async fn return_request_time_limits() -> TaskResult<Value> {
+    Ok(own_time_limits())
+}
+
+/// Its time limits, of which it was registered with some.
+#[celery::task(name = "t.integration.tasks.task_with_declared_time_limits")]
+pub(super) async fn task_with_declared_time_limits() -> TaskResult<Value> {
+    Ok(own_time_limits())
+}
+
+/// Does nothing; its soft time limit is above the hard one, which Python refuses to send.
+#[celery::task(name = "t.integration.tasks.soft_time_limit_must_exceed_time_limit")]
+pub(super) async fn soft_time_limit_must_exceed_time_limit() -> TaskResult<()> {
+    Ok(())
+}
+
+fn own_time_limits() -> Value {
+    let context = TaskContext::current();
+    let call = context.call();
+    json!({"time_limit": call.time_limit, "soft_time_limit": call.soft_time_limit})
 }
 
 fn own_ids(i: Value) -> Ids {
