@@ -4,7 +4,9 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use celery::error::TaskError;
+use celery_redis::wire::envelope;
 use celery_redis::wire::exception::Exception;
 use celery_redis::{Canvas, Client};
 use chrono::{DateTime, Utc};
@@ -58,6 +60,28 @@ pub struct Call {
     pub queue: String,
     /// Delivered before.
     pub redelivered: bool,
+    /// 0 to 9.
+    pub priority: i64,
+    /// How often the task was replaced on its way here (`Task.replace`).
+    pub replaced_task_nesting: u64,
+    /// Hard time limit in seconds, the message's before the task's.
+    pub time_limit: Option<f64>,
+    /// Soft time limit in seconds, the message's before the task's.
+    pub soft_time_limit: Option<f64>,
+    /// The message as it came, for what nobody reads otherwise.
+    pub envelope: Bytes,
+}
+
+impl Call {
+    /// The headers that the caller added to Celery's own (`task.request.headers`).
+    pub fn headers(&self) -> Map<String, Value> {
+        envelope::user_headers(&self.envelope)
+    }
+
+    /// The message's properties (`task.request.properties`).
+    pub fn properties(&self) -> Map<String, Value> {
+        envelope::properties(&self.envelope)
+    }
 }
 
 /// A state of the task's own, on its way.

@@ -20,13 +20,13 @@ PROCESSES = 4
 def main() -> int:
     arguments, for_pytest = _arguments()
     expected = load(EXPECTATIONS)
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target") / "conformance"
-    suite = unpacked(expected.celery, expected.sha256, target)
-    record = target / "outcomes.jsonl"
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target").resolve()
+    suite = unpacked(expected.celery, expected.sha256, target / "conformance")
+    record = target / "conformance" / "outcomes.jsonl"
     tests = sorted(expected.quick) if arguments.quick else ["t/integration"]
     status = _run(suite, arguments, record, [*tests, *for_pytest])
     if status not in (0, 1):
-        print(f"pytest itself failed with status {status}", file=sys.stderr)
+        _say(f"pytest itself failed with status {status}")
         return status
     whole = not for_pytest
     return _judge(expected, outcomes(record), arguments, whole)
@@ -78,22 +78,26 @@ def _judge(
     ran = found.keys() if not whole else found.keys() | wanted
     missed = sorted((wanted & ran) - passed)
     for test in sorted(passed - possible - expected.hopeless.keys()):
-        print(f"passes, but conformance.toml does not name it: {test}")
+        _say(f"passes, but conformance.toml does not name it: {test}")
     for test in sorted(passed & (expected.reasons.keys() | expected.hopeless.keys())):
-        print(f"passes, though conformance.toml says that it cannot: {test}")
+        _say(f"passes, though conformance.toml says that it cannot: {test}")
     for test in missed:
-        print(f"pinned, but {found[test].outcome if test in found else 'did not run'}: {test}")
+        _say(f"pinned, but {found[test].outcome if test in found else 'did not run'}: {test}")
     if whole and not arguments.quick:
         for reason in dict.fromkeys(expected.reasons.values()):
             number = sum(1 for other in expected.reasons.values() if other == reason)
-            print(f"not asked of {arguments.worker} ({number}): {reason}")
+            _say(f"not asked of {arguments.worker} ({number}): {reason}")
     again = sum(1 for outcome in found.values() if outcome.tries > 1)
-    print(
+    _say(
         f"{len(passed & possible)} of {expected.ceiling} pass with {arguments.worker}"
         + (f" ({len(wanted)} were asked)" if arguments.quick else "")
         + (f"; {again} at a second try" if again else "")
     )
     return 1 if missed else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 sys.exit(main())

@@ -1,10 +1,16 @@
 """conformance.toml: what is expected of which test, and what to say of a run."""
 
 import json
-import tomllib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    # pytest brings it.
+    import tomli as tomllib
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,7 @@ def starter(command: Any, folder: Path) -> Any:
     """What replaces `start_worker`."""
 
     @contextmanager
-    def start_worker(
-        app: Celery, shutdown_timeout: float = 10.0, **_: Any
-    ) -> Iterator[Process]:
+    def start_worker(app: Celery, shutdown_timeout: float = 10.0, **_: Any) -> Iterator[Process]:
         app.finalize()
         app.set_current()
         app.set_default()

@@ -1,4 +1,4 @@
-"""The source package of Celery, which carries the suite: fetched when needed, kept below target/."""
+"""The source package of Celery, which carries the suite: fetched once, kept below target/."""
 
 import hashlib
 import subprocess

@@ -33,7 +33,7 @@ impl Consumer {
     /// Runs the task of `request`.
     pub(crate) async fn execute(self: &Arc<Self>, request: &mut Request) -> Executed {
         let limits = self.limits.times(&request.message.task, &request.message.headers);
-        let call = request.take_call(&self.config.node);
+        let call = request.take_call(&self.config.node, limits);
         let started = request.task.start(call, self.registry.states(), &self.app);
         let mut run = tokio::spawn(started.ended);
         let reports = self.store_progress(request, started.progress);

@@ -12,6 +12,7 @@ use celery_task::{Call, Registry, TaskDefinition};
 use serde_json::{Value, json};
 
 use crate::config::{ResultDetail, WorkerConfig};
+use crate::limits::TimeLimits;
 use crate::state::{Reservation, WorkerState};
 
 /// A message that can be executed here.
@@ -119,7 +120,7 @@ impl Request {
     }
 
     /// The call for the task; its arguments leave the request.
-    pub(crate) fn take_call(&mut self, node: &str) -> Call {
+    pub(crate) fn take_call(&mut self, node: &str, limits: TimeLimits) -> Call {
         let chord = self.chord();
         let headers = &self.message.headers;
         Call {
@@ -140,6 +141,11 @@ impl Request {
             hostname: node.to_owned(),
             queue: self.queue.clone(),
             redelivered: headers.redelivered,
+            priority: self.message.priority,
+            replaced_task_nesting: headers.replaced_task_nesting,
+            time_limit: limits.hard,
+            soft_time_limit: limits.soft,
+            envelope: self.envelope.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::python_json;
 use super::raw_map::RawMap;
@@ -83,6 +84,63 @@ pub fn delivery_count(envelope: &[u8]) -> u32 {
         .ok()
         .and_then(|outer| outer.read::<RawMap>("headers"));
     headers.and_then(|headers| headers.read(DELIVERY_COUNT)).unwrap_or(0)
+}
+
+/// Headers that are Celery's or ours, and none that a caller added (`Context._get_custom_headers`).
+const OWN_HEADERS: [&str; 36] = [
+    "args",
+    "argsrepr",
+    "callbacks",
+    "chain",
+    "children",
+    "chord",
+    "compression",
+    "correlation_id",
+    "delivery_info",
+    "errbacks",
+    "eta",
+    "expires",
+    "group",
+    "group_index",
+    "headers",
+    "hostname",
+    "id",
+    "ignore_result",
+    "kwargs",
+    "kwargsrepr",
+    "lang",
+    "origin",
+    "parent_id",
+    "properties",
+    "replaced_task_nesting",
+    "reply_to",
+    "retries",
+    "root_id",
+    "shadow",
+    "stamped_headers",
+    "stamps",
+    "task",
+    "taskset",
+    "timelimit",
+    "utc",
+    DELIVERY_COUNT,
+];
+
+/// The headers that the caller added; empty for bytes that are no envelope.
+pub fn user_headers(envelope: &[u8]) -> Map<String, Value> {
+    let mut headers = part(envelope, "headers");
+    headers.retain(|name, _| !OWN_HEADERS.contains(&name.as_str()));
+    headers
+}
+
+/// The properties; empty for bytes that are no envelope.
+pub fn properties(envelope: &[u8]) -> Map<String, Value> {
+    part(envelope, "properties")
+}
+
+fn part(envelope: &[u8], name: &str) -> Map<String, Value> {
+    let outer = serde_json::from_slice::<RawMap>(envelope).unwrap_or_default();
+    outer.read(name).unwrap_or_default()
 }
 
 /// Marks an envelope as kombu does when it restores one: `headers.redelivered` and

@@ -1,7 +1,7 @@
 //! Tasks that build chains, groups and chords, send or return them.
 
 use celery::task::TaskResult;
-use celery_redis::wire::canvas::{Chain, Chord, Group};
+use celery_redis::wire::canvas::{Chain, Group};
 use celery_redis::{Canvas, Signature};
 use celery_task::{Exception, TaskContext};
 use serde_json::Value;
@@ -24,10 +24,8 @@ pub(super) async fn chord_add(x: Value, y: Value) -> TaskResult<()> {
 #[celery::task(name = "t.integration.tasks.build_chain_inside_task")]
 pub(super) async fn build_chain_inside_task() -> TaskResult<Value> {
     let add = |number: i64| signature("add").arg(number);
-    let chain = Canvas::from(add(1).arg(1))
-        .then(add(2))
-        .then(Canvas::group([add(3), add(4)]))
-        .then(add(5));
+    let chain =
+        Canvas::from(add(1).arg(1)).then(add(2)).then(Canvas::group([add(3), add(4)])).then(add(5));
     send(chain).await
 }
 
@@ -43,36 +41,24 @@ pub(super) async fn rebuild_signature(sig_dict: Value) -> TaskResult<()> {
     }
 }
 
-/// Tasks without arguments that return a signature within a signature, which nobody runs.
-macro_rules! nested {
-    ($($task:ident = $name:literal: $outer:ident of $inner:ident;)*) => {$(
-        #[doc = concat!("Returns a ", stringify!($outer), " of a ", stringify!($inner), ".")]
-        #[celery::task(name = $name)]
-        pub(super) async fn $task() -> TaskResult<Value> {
-            Ok($outer($inner(signature("add").into())).to_json())
-        }
-    )*};
-}
+type Wrap = fn(Canvas) -> Canvas;
 
-nested! {
-    return_nested_signature_chain_chain =
-        "t.integration.tasks.return_nested_signature_chain_chain": chain of chain;
-    return_nested_signature_chain_group =
-        "t.integration.tasks.return_nested_signature_chain_group": chain of group;
-    return_nested_signature_chain_chord =
-        "t.integration.tasks.return_nested_signature_chain_chord": chain of chord;
-    return_nested_signature_group_chain =
-        "t.integration.tasks.return_nested_signature_group_chain": group of chain;
-    return_nested_signature_group_group =
-        "t.integration.tasks.return_nested_signature_group_group": group of group;
-    return_nested_signature_group_chord =
-        "t.integration.tasks.return_nested_signature_group_chord": group of chord;
-    return_nested_signature_chord_chain =
-        "t.integration.tasks.return_nested_signature_chord_chain": chord of chain;
-    return_nested_signature_chord_group =
-        "t.integration.tasks.return_nested_signature_chord_group": chord of group;
-    return_nested_signature_chord_chord =
-        "t.integration.tasks.return_nested_signature_chord_chord": chord of chord;
+/// Tasks that return a signature within a signature, which nobody runs.
+pub(super) const NESTED: [(&str, Wrap, Wrap); 9] = [
+    ("t.integration.tasks.return_nested_signature_chain_chain", chain, chain),
+    ("t.integration.tasks.return_nested_signature_chain_group", chain, group),
+    ("t.integration.tasks.return_nested_signature_chain_chord", chain, chord),
+    ("t.integration.tasks.return_nested_signature_group_chain", group, chain),
+    ("t.integration.tasks.return_nested_signature_group_group", group, group),
+    ("t.integration.tasks.return_nested_signature_group_chord", group, chord),
+    ("t.integration.tasks.return_nested_signature_chord_chain", chord, chain),
+    ("t.integration.tasks.return_nested_signature_chord_group", chord, group),
+    ("t.integration.tasks.return_nested_signature_chord_chord", chord, chord),
+];
+
+/// A call of `add` in `inner` in `outer`, as JSON.
+pub(super) fn nested(outer: Wrap, inner: Wrap) -> Value {
+    outer(inner(signature("add").into())).to_json()
 }
 
 /// A call of one of the suite's tasks.
@@ -96,7 +82,6 @@ fn chord(of: Canvas) -> Canvas {
 async fn send(canvas: Canvas) -> TaskResult<Value> {
     let context = TaskContext::current();
     let sent = context.send(canvas).await;
-    sent.map(|result| result.as_tuple()).map_err(|error| {
-        context.fail(Exception::builtin("ConnectionError", error.to_string()))
-    })
+    sent.map(|result| result.as_tuple())
+        .map_err(|error| context.fail(Exception::builtin("ConnectionError", error.to_string())))
 }

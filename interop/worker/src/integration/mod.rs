@@ -68,15 +68,6 @@ fn register_canvas(registry: &mut Registry) {
         .register::<canvases::chord_add>()
         .register::<canvases::build_chain_inside_task>()
         .register::<canvases::rebuild_signature>()
-        .register::<canvases::return_nested_signature_chain_chain>()
-        .register::<canvases::return_nested_signature_chain_group>()
-        .register::<canvases::return_nested_signature_chain_chord>()
-        .register::<canvases::return_nested_signature_group_chain>()
-        .register::<canvases::return_nested_signature_group_group>()
-        .register::<canvases::return_nested_signature_group_chord>()
-        .register::<canvases::return_nested_signature_chord_chain>()
-        .register::<canvases::return_nested_signature_chord_group>()
-        .register::<canvases::return_nested_signature_chord_chord>()
         .register::<replacements::add_replaced>()
         .register::<replacements::add_replaced_with_chain>()
         .register::<replacements::record_replaced_task_nesting>()
@@ -88,6 +79,11 @@ fn register_canvas(registry: &mut Registry) {
         .register::<replacements::second_order_replace2>()
         .register::<replacements::replace_with_stamped_task>()
         .register::<replacements::replaced_with_me>();
+    for (name, outer, inner) in canvases::NESTED {
+        registry.register_function(name, &[], TaskOptions::default(), move |_, _, _| async move {
+            Ok(canvases::nested(outer, inner))
+        });
+    }
 }
 
 fn register_with_options(registry: &mut Registry) {

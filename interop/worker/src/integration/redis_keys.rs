@@ -67,9 +67,9 @@ pub(super) async fn count(key: &str) -> TaskResult<()> {
 async fn command(what: &'static str, command: &redis::Cmd) -> TaskResult<()> {
     let context = TaskContext::current();
     let answer: Result<i64, _> = context.state::<Connection>().query(what, command).await;
-    answer.map(|_| ()).map_err(|error| {
-        context.fail(Exception::builtin("ConnectionError", error.to_string()))
-    })
+    answer
+        .map(|_| ())
+        .map_err(|error| context.fail(Exception::builtin("ConnectionError", error.to_string())))
 }
 
 /// What redis-py sends for a value: texts and bytes as they are, numbers as text.

@@ -161,9 +161,9 @@ pub(super) async fn replaced_with_me() -> TaskResult<bool> {
 async fn add_to_chord(canvas: Canvas) -> TaskResult<()> {
     let context = TaskContext::current();
     let added = context.add_to_chord(canvas).await;
-    added.map(|_| ()).map_err(|error| {
-        context.fail(Exception::builtin("ValueError", error.to_string()))
-    })
+    added
+        .map(|_| ())
+        .map_err(|error| context.fail(Exception::builtin("ValueError", error.to_string())))
 }
 
 fn sums(nums: Vec<Value>, val: &Value) -> Canvas {

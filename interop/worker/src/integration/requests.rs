@@ -45,7 +45,7 @@ pub(super) async fn return_request_eta() -> TaskResult<Option<String>> {
 /// The message's properties.
 #[celery::task(name = "t.integration.tasks.return_properties")]
 pub(super) async fn return_properties() -> TaskResult<Map<String, Value>> {
-    Ok(TaskContext::current().call().properties.clone())
+    Ok(TaskContext::current().call().properties())
 }
 
 /// Its time limits.

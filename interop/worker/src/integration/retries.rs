@@ -97,7 +97,7 @@ pub(super) async fn retry_once_headers(
     context: TaskContext,
     _: TaskApp,
 ) -> Result<Value, TaskError> {
-    once(&call, &context).map(|()| json!(call.headers))
+    once(&call, &context).map(|()| json!(call.headers()))
 }
 
 /// As [`retry_once`]; its results are dropped unless the caller says otherwise.
