@@ -82,6 +82,6 @@ fn chord(of: Canvas) -> Canvas {
 async fn send(canvas: Canvas) -> TaskResult<Value> {
     let context = TaskContext::current();
     let sent = context.send(canvas).await;
-    sent.map(|result| result.as_tuple())
+    sent.map(|result| result.as_tuple().clone())
         .map_err(|error| context.fail(Exception::builtin("ConnectionError", error.to_string())))
 }
