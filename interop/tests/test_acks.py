@@ -1,6 +1,9 @@
 """What becomes of a message when its task ends in another way than by returning."""
 
+import json
+
 import pytest
+from billiard.exceptions import WorkerLostError
 from celery.exceptions import Reject
 
 from messages import unacked, waiting
@@ -46,3 +49,70 @@ def test_nobody_gets_a_message_back_that_was_acknowledged_early(app, programs, r
     assert settled(redis)
     assert result.state == "PENDING"
     result.forget()
+
+
+def dead_letters(redis):
+    return [json.loads(record) for record in redis.hvals("_celery_redis.dead_records")]
+
+
+def test_a_rejected_message_is_a_dead_letter(app, worker, redis):
+    with pytest.raises(Reject):
+        app.send_task("bench.refuse", ("reject",)).get(timeout=30)
+
+    until(lambda: dead_letters(redis), "there is a dead letter")
+    assert dead_letters(redis)[0]["reason"] == "rejected"
+    assert settled(redis)
+
+
+@pytest.mark.parametrize("acks, letters", [("true", 0), ("false", 1)])
+def test_a_failure_need_not_be_acknowledged(app, programs, redis, acks, letters):
+    programs.interop_worker(CELERY_TASK_ACKS_ON_FAILURE=acks)
+
+    with pytest.raises(ValueError, match="no"):
+        app.send_task("bench.fail", ("no",)).get(timeout=30)
+
+    until(lambda: settled(redis), "the message is settled")
+    assert len(dead_letters(redis)) == letters
+
+
+def test_a_dead_letter_of_a_failed_task_can_be_retried(app, programs, redis):
+    programs.interop_worker(CELERY_TASK_ACKS_ON_FAILURE="false")
+    with pytest.raises(ValueError):
+        app.send_task("bench.fail", ("no",)).get(timeout=30)
+    until(lambda: redis.zcard("_celery_redis.dead") == 1, "it is a dead letter")
+    name = redis.zrange("_celery_redis.dead", 0, 0)[0]
+
+    assert programs.jwt_manage("queue", "dead", "retry", name).status == 0
+
+    until(lambda: redis.zrange("_celery_redis.dead", 0, -1) not in ([], [name]), "it failed again")
+
+
+def test_a_task_whose_worker_died_runs_again(app, programs, redis):
+    worker = programs.interop_worker("-c", "1", WORKER_LEASE_SECONDS="1")
+    result = app.send_task("bench.once_slow", ("again",))
+    until(lambda: unacked(redis) == 1, "it runs")
+    worker.kill()
+    programs.interop_worker("-c", "1", WORKER_LEASE_SECONDS="1")
+
+    assert result.get(timeout=30) == "again"
+
+
+def test_a_task_whose_worker_died_need_not_run_again(app, programs, redis):
+    limits = {"WORKER_LEASE_SECONDS": "1", "CELERY_TASK_REJECT_ON_WORKER_LOST": "false"}
+    worker = programs.interop_worker("-c", "1", **limits)
+    result = app.send_task("bench.once_slow", ("again",))
+    until(lambda: unacked(redis) == 1, "it runs")
+    worker.kill()
+    programs.interop_worker("-c", "1", **limits)
+
+    with pytest.raises(WorkerLostError, match="exited prematurely"):
+        result.get(timeout=30)
+
+
+def test_an_early_acknowledged_task_is_acknowledged_before_it_runs(app, programs, redis):
+    programs.interop_worker(CELERY_TASK_ACKS_LATE="false", CELERY_TASK_TRACK_STARTED="true")
+    result = app.send_task("bench.sleep", (1,))
+
+    until(lambda: result.state == "STARTED", "it runs")
+    assert settled(redis)
+    assert result.get(timeout=30) == 1

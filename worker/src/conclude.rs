@@ -86,8 +86,9 @@ impl Consumer {
         }
         let closes =
             operations.iter().any(|operation| matches!(operation, Operation::CloseChord { .. }));
-        let (sends, records): (Vec<_>, Vec<_>) =
-            operations.into_iter().partition(|operation| matches!(operation, Operation::Send(_)));
+        let (sends, records): (Vec<_>, Vec<_>) = operations.into_iter().partition(|operation| {
+            matches!(operation, Operation::Send(_) | Operation::Bury { .. })
+        });
         if let Some(delivery) = &lent
             && !delivery.is_ours().await?
         {

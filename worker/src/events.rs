@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::request::Request;
+use crate::settle::Disposal;
 
 /// Events that may wait while Redis is away or slow; beyond it the newest are dropped.
 const CAPACITY: usize = 4096;
@@ -164,6 +165,14 @@ impl Events {
             State::Started | State::Other(_) => return,
         };
         self.task(&request.message.id, happened);
+    }
+
+    /// A task has refused its message.
+    pub(crate) fn rejected(&self, request: &Request, disposal: Disposal) {
+        if self.tells_of_tasks() {
+            let requeue = disposal == Disposal::Requeue;
+            self.task(&request.message.id, Happened::Rejected { requeue });
+        }
     }
 
     /// A message was answered that names no task of ours, or cannot be read.

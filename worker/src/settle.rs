@@ -22,6 +22,16 @@ use crate::retry::{self, Again};
 /// A delivery on its way to settlement; `None` where it was acknowledged before the run.
 pub(crate) type Lent = Option<Delivery>;
 
+/// What becomes of the message of a task that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disposal {
+    Acknowledge,
+    /// It is kept as a dead letter, where it is still lent.
+    Bury,
+    /// It goes back to its queue, behind all others.
+    Requeue,
+}
+
 impl Consumer {
     /// Ends a message that cannot be executed: its caller is told, or it becomes a dead letter.
     pub(crate) async fn reject(
@@ -100,10 +110,7 @@ impl Consumer {
                 self.settle_rejected(lent, request, reason).await
             }
             Ended::Rejected { requeue: true, .. } => match lent {
-                Some(delivery) => {
-                    log::info!("{} goes back to its queue", request.label());
-                    delivery.requeue(Position::Tail).await
-                }
+                Some(delivery) => self.requeue(delivery, request).await,
                 None => {
                     log::warn!(
                         "{} cannot go back to its queue: it was acknowledged before it ran",
@@ -123,10 +130,44 @@ impl Consumer {
         exception: &Exception,
         traceback: Option<String>,
     ) -> Result<Settled, TransportError> {
+        let disposal = match request.task.options.acks_on_failure {
+            Some(false) => Disposal::Bury,
+            _ => Disposal::Acknowledge,
+        };
+        self.fail(lent, request, Outcome::failure(exception, traceback), exception, disposal).await
+    }
+
+    async fn fail(
+        &self,
+        lent: Lent,
+        request: &Request,
+        outcome: Outcome,
+        exception: &Exception,
+        disposal: Disposal,
+    ) -> Result<Settled, TransportError> {
         log::error!("{} raised {}", request.label(), exception.exc_type);
-        let outcome = Outcome::failure(exception, traceback);
-        let aftermath = self.after_failure(request, exception, &outcome).await?;
-        self.settle_outcome(lent, request, &outcome, aftermath).await
+        let mut aftermath = self.after_failure(request, exception, &outcome).await?;
+        if let (Disposal::Bury, Some(delivery)) = (disposal, &lent) {
+            let detail = format!("{} raised {}", request.label(), exception.exc_type);
+            aftermath.then(delivery.burial(Reason::Rejected, detail));
+        }
+        let settled = self.settle_outcome(lent, request, &outcome, aftermath).await;
+        if disposal != Disposal::Acknowledge {
+            self.events.rejected(request, disposal);
+        }
+        settled
+    }
+
+    /// Gives a message back to its queue.
+    async fn requeue(
+        &self,
+        delivery: Delivery,
+        request: &Request,
+    ) -> Result<Settled, TransportError> {
+        log::info!("{} goes back to its queue", request.label());
+        let settled = delivery.requeue(Position::Tail).await;
+        self.events.rejected(request, Disposal::Requeue);
+        settled
     }
 
     /// Sends the task once more, or fails it when its retries are used up.
@@ -159,7 +200,8 @@ impl Consumer {
     ) -> Result<Settled, TransportError> {
         let args = vec![reason, Value::Bool(false)];
         let exception = Exception::new("Reject", "celery.exceptions", args);
-        self.settle_failure(lent, request, &exception, None).await
+        let outcome = Outcome::failure(&exception, None);
+        self.fail(lent, request, outcome, &exception, Disposal::Bury).await
     }
 
     /// Ends a message whose run met its hard time limit.
@@ -178,9 +220,13 @@ impl Consumer {
                 if !request.drops(&outcome) {
                     self.results.store(&self.record(request, &outcome, no_children())).await?;
                 }
-                delivery.requeue(Position::Tail).await
+                self.events.settled(request, &outcome);
+                self.requeue(delivery, request).await
             }
-            lent => self.settle_failure(lent, request, exception, None).await,
+            lent => {
+                let outcome = Outcome::failure(exception, None);
+                self.fail(lent, request, outcome, exception, Disposal::Acknowledge).await
+            }
         }
     }
 

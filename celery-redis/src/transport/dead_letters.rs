@@ -20,6 +20,8 @@ pub enum Reason {
     Poison,
     /// Its queue's key holds something else.
     Unroutable,
+    /// Its task refused it, or failed and is not to acknowledge that.
+    Rejected,
 }
 
 impl Reason {
@@ -29,6 +31,7 @@ impl Reason {
             Self::Undecodable => "undecodable",
             Self::Poison => "poison",
             Self::Unroutable => "unroutable",
+            Self::Rejected => "rejected",
         }
     }
 }

@@ -207,18 +207,33 @@ impl Delivery {
         settled
     }
 
-    /// Moves the message to the dead letters. Model step: `bury`.
-    pub async fn bury(self, reason: Reason, detail: String) -> Result<Settled, TransportError> {
-        let keys = self.broker.keys();
-        let now = Utc::now();
-        let letter = DeadLetter {
+    /// What makes the message a dead letter in the step that settles it.
+    pub fn burial(&self, reason: Reason, detail: String) -> Operation {
+        let letter = self.letter(reason, detail);
+        letter.log();
+        Operation::Bury {
+            letter,
+            message: self.message.clone(),
+            kept: self.broker.options().dead_letters_kept,
+        }
+    }
+
+    fn letter(&self, reason: Reason, detail: String) -> DeadLetter {
+        DeadLetter {
             reason,
             detail,
             queue: self.queue.clone(),
             list: self.list.clone(),
             deliveries: delivery_count(&self.message),
-            time: now.timestamp(),
-        };
+            time: Utc::now().timestamp(),
+        }
+    }
+
+    /// Moves the message to the dead letters. Model step: `bury`.
+    pub async fn bury(self, reason: Reason, detail: String) -> Result<Settled, TransportError> {
+        let keys = self.broker.keys();
+        let now = Utc::now();
+        let letter = self.letter(reason, detail);
         letter.log();
         let mut script = scripts::BURY.prepare_invoke();
         self.name_keys(&mut script);

@@ -1,7 +1,9 @@
 //! What a settlement does besides acknowledging: each is one operation of `settle.lua`.
 
+use bytes::Bytes;
 use redis::{ScriptInvocation, Value};
 
+use super::dead_letters::DeadLetter;
 use super::keys::{self, Keys};
 use crate::wire::canvas::{Plan, Step};
 use crate::wire::signature::Encoded;
@@ -26,6 +28,15 @@ pub struct StoredResult {
 pub enum Operation {
     /// A message goes to its queue.
     Send(Encoded),
+    /// The delivery's message is kept as a dead letter.
+    Bury {
+        /// Why.
+        letter: DeadLetter,
+        /// Its bytes.
+        message: Bytes,
+        /// Dead letters kept; beyond it the oldest are dropped.
+        kept: usize,
+    },
     /// A result is stored and announced.
     Store(StoredResult),
     /// A chord begins.
@@ -128,6 +139,7 @@ impl Operation {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Send(message) => message.bytes.len(),
+            Self::Bury { message, .. } => message.len(),
             Self::Store(result) => result.record.len(),
             Self::ReturnPart(part) => part.record.len(),
             Self::SaveGroup { record, .. } => record.len(),
@@ -142,6 +154,9 @@ impl Operation {
                     .arg("send")
                     .arg(keys.list(&message.queue, message.priority))
                     .arg(message.bytes.as_slice());
+            }
+            Self::Bury { letter, message, kept } => {
+                script.arg("bury").arg(letter.encode()).arg(message.as_ref()).arg(kept);
             }
             Self::Store(result) => {
                 script.arg("store").arg(&result.key).arg(result.ttl_seconds).arg(&result.record);

@@ -8,6 +8,7 @@
 -- ARGV, for each delivery: tag ('' where nothing is lent), held, number of operations, and for
 --       each operation its kind and:
 --         send: list, message
+--         bury: record, message, most dead letters to keep
 --         store: key, seconds to live or 0, record
 --         start: chord, size, seconds to live or 0
 --         save: chord, seconds to live or 0, record
@@ -36,6 +37,21 @@ local function send(list, message)
       reason = 'unroutable', detail = pushed.err, list = list, queue = list, deliveries = 0, time = tonumber(now)
     }))
     redis.call('HSET', KEYS[5], name, message)
+  end
+end
+
+local function bury(record, message, most)
+  local now = redis.call('TIME')[1]
+  local name = tag == '' and now .. '.' .. at or tag
+  redis.call('ZADD', KEYS[3], now, name)
+  redis.call('HSET', KEYS[4], name, record)
+  redis.call('HSET', KEYS[5], name, message)
+  local excess = redis.call('ZCARD', KEYS[3]) - most
+  if excess <= 0 then return end
+  for _, oldest in ipairs(redis.call('ZRANGE', KEYS[3], 0, excess - 1)) do
+    redis.call('ZREM', KEYS[3], oldest)
+    redis.call('HDEL', KEYS[4], oldest)
+    redis.call('HDEL', KEYS[5], oldest)
   end
 end
 
@@ -85,6 +101,9 @@ end
 local function operate(kind, chords)
   if kind == 'send' then
     send(take(), take())
+  elseif kind == 'bury' then
+    local record, message = take(), take()
+    bury(record, message, tonumber(take()))
   elseif kind == 'store' then
     local key, ttl = take(), tonumber(take())
     store(key, ttl, take())
@@ -119,7 +138,7 @@ local function operate(kind, chords)
 end
 
 local function skip(kind)
-  local arguments = { send = 2, store = 3, start = 3, save = 3, extend = 1, part = 7, close = 3, fail = 3 }
+  local arguments = { send = 2, bury = 3, store = 3, start = 3, save = 3, extend = 1, part = 7, close = 3, fail = 3 }
   at = at + arguments[kind]
 end
 
