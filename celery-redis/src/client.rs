@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::StreamExt;
+use serde::de::Error as _;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,6 +16,7 @@ use crate::transport::operation::Operation;
 use crate::transport::publisher::Publisher;
 use crate::wire::canvas::{Canvas, CanvasError, Directory, Dispatch, ResultId, Results};
 use crate::wire::exception::Exception;
+use crate::wire::record;
 use crate::wire::result::{State, StoredMeta};
 use crate::wire::routes::Routes;
 use crate::wire::signature::{
@@ -322,7 +324,9 @@ impl AsyncResult {
     }
 
     fn parse(&self, record: &[u8]) -> Result<StoredMeta, GetError> {
-        serde_json::from_slice(record)
+        record::decompress(record)
+            .map_err(serde_json::Error::custom)
+            .and_then(|record| serde_json::from_slice(&record))
             .map_err(|source| GetError::Malformed { id: self.id.clone(), source })
     }
 }

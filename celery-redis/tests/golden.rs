@@ -10,13 +10,14 @@ use base64::engine::general_purpose::STANDARD;
 use celery_redis::Signature;
 use celery_redis::wire::accept::Accept;
 use celery_redis::wire::call_record::CallRecord;
+use celery_redis::wire::compression::Compression;
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::message::Message;
 use celery_redis::wire::result::{Outcome, State, TaskMeta};
 use celery_redis::wire::retry::Retried;
 use celery_redis::wire::serializer::Serializer;
 use celery_redis::wire::signature::Producer;
-use celery_redis::wire::{isoformat, python_json, retry};
+use celery_redis::wire::{isoformat, python_json, record, retry};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -283,6 +284,19 @@ fn a_result_is_the_bytes_that_python_stores() {
 
         assert_eq!(record.encode(), text(&captured["raw"]), "{name}");
     }
+}
+
+#[test]
+fn a_compressed_record_is_read() {
+    let captured = capture("result-meta-compressed");
+    let bytes = STANDARD.decode(text(&captured["raw_b64"])).unwrap();
+    let read = record::decompress(&bytes).unwrap();
+    assert_eq!(std::str::from_utf8(&read).unwrap(), text(&captured["decoded"]));
+
+    let ours =
+        record::compress(text(&captured["decoded"]), &State::Retry, Compression::Zlib).unwrap();
+    let marks = "\0celery-compressed\0application/x-gzip\0".len();
+    assert_eq!(ours[..marks], bytes[..marks]);
 }
 
 /// The call that an extended record names, read from a message of it; a stamp that is no stamped

@@ -1,6 +1,9 @@
 """What a result says, and for how long: Celery's result_* settings."""
 
 import pytest
+from redis import Redis
+
+from waiting import until
 
 
 def test_an_extended_result_says_which_call_it_is_of(app, programs):
@@ -21,6 +24,30 @@ def test_the_result_of_a_failure_is_extended_too(app, programs):
     with pytest.raises(ValueError, match="boom"):
         failed.get(timeout=30)
     assert (failed.name, failed.args) == ("bench.fail", ["boom"])
+
+
+@pytest.mark.parametrize("compression", ["gzip", "bzip2", "xz", "zstd", "brotli"])
+def test_a_compressed_result_is_read_by_python(
+    app, programs, redis_server, redis_database, compression
+):
+    programs.interop_worker(CELERY_RESULT_COMPRESSION=compression, CELERY_TASK_TRACK_STARTED="true")
+    text = "a long text " * 1000
+    done = app.send_task("bench.echo", (text,))
+    failed = app.send_task("bench.fail", ("boom",))
+
+    assert done.get(timeout=30) == text
+    with pytest.raises(ValueError, match="boom"):
+        failed.get(timeout=30)
+    stored = Redis.from_url(redis_server.url(redis_database)).get(f"celery-task-meta-{done.id}")
+    assert stored.startswith(b"\0celery-compressed\0")
+    assert len(stored) < 1000
+
+
+def test_a_compression_that_nobody_knows_stops_the_worker_at_its_start(programs):
+    worker = programs.interop_worker(CELERY_RESULT_COMPRESSION="lz4")
+
+    until(lambda: not worker.is_running(), "it ended")
+    assert "it must be gzip, zlib, bzip2, lzma, xz, zstd or brotli" in worker.output()
 
 
 def test_failures_may_be_kept_longer_than_other_results(app, programs, redis):

@@ -8,6 +8,7 @@ use celery_redis::transport::connection::TransportError;
 use celery_redis::transport::operation::{ChordEnding, CompleteChord, Operation};
 use celery_redis::wire::canvas::{Canvas, CanvasError};
 use celery_redis::wire::exception::Exception;
+use celery_redis::wire::record;
 use celery_redis::wire::result::{Outcome, State, StoredMeta, TaskMeta};
 use celery_redis::wire::signature::Options;
 use chrono::Utc;
@@ -99,7 +100,8 @@ impl Consumer {
         let structure = chord
             .structure
             .as_deref()
-            .and_then(|record| serde_json::from_slice::<Value>(record).ok())
+            .and_then(|record| record::decompress(record).ok())
+            .and_then(|record| serde_json::from_slice::<Value>(&record).ok())
             .and_then(|record| record.pointer("/result/1").and_then(Value::as_array).cloned());
         match structure {
             Some(members) => self.joined(&members).await,
@@ -212,7 +214,9 @@ impl Consumer {
 
 /// A part's result, or what it raised.
 fn result_of(part: &[u8]) -> Result<Value, ChordFailure> {
-    let Ok(Part(_, id, state, result)) = serde_json::from_slice::<Part>(part) else {
+    let part = record::decompress(part).ok();
+    let part = part.and_then(|part| serde_json::from_slice::<Part>(&part).ok());
+    let Some(Part(_, id, state, result)) = part else {
         return Err(ChordFailure::new("Join error: a part has no result".to_owned(), None));
     };
     match state {

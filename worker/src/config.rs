@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use celery_redis::transport::result_backend::ResultOptions;
 use celery_redis::wire::accept::Accept;
+use celery_redis::wire::compression::Compression;
 use celery_redis::wire::routes::Routes;
 use celery_redis::wire::serializer::Serializer;
 use celery_redis::wire::signature::DEFAULT_QUEUE;
@@ -87,6 +88,7 @@ impl WorkerConfig {
             results: ResultOptions {
                 expires: env.seconds("CELERY_RESULT_EXPIRES", 0.0..=ONE_YEAR)?.unwrap_or(ONE_DAY),
                 failure_expires: env.seconds("CELERY_RESULT_FAILURE_EXPIRES", 0.0..=ONE_YEAR)?,
+                compression: compression(env)?,
             },
             result_detail: match env.boolean("CELERY_RESULT_EXTENDED")? {
                 Some(true) => ResultDetail::WithCall,
@@ -147,6 +149,14 @@ fn default_rate_limit(env: &Env) -> Result<Option<Rate>, ConfigError> {
     let Some(text) = env.text(NAME)? else { return Ok(None) };
     Rate::parse(&text)
         .map_err(|_| env.invalid(NAME, "a number with /s, /m or /h, such as 100/m, or 0 for none"))
+}
+
+/// One of kombu's compressions, by its name or its MIME type.
+fn compression(env: &Env) -> Result<Option<Compression>, ConfigError> {
+    const NAME: &str = "CELERY_RESULT_COMPRESSION";
+    let Some(text) = env.text(NAME)? else { return Ok(None) };
+    let allowed = "gzip, zlib, bzip2, lzma, xz, zstd or brotli";
+    Compression::from_name(&text).map(Some).ok_or_else(|| env.invalid(NAME, allowed))
 }
 
 /// Names of kombu's serialisers or their content types, separated by commas.

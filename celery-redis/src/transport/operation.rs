@@ -20,7 +20,7 @@ pub struct StoredResult {
     /// Seconds to live; 0 for ever.
     pub ttl_seconds: u64,
     /// The record's bytes.
-    pub record: String,
+    pub record: Vec<u8>,
 }
 
 /// One step of a settlement.

@@ -7,6 +7,8 @@ use super::connection::{Backoff, Connection, TransportError};
 use super::keys::Keys;
 use super::operation::{Completed, Operation, StoredResult};
 use super::{keys, scripts, settlements};
+use crate::wire::compression::Compression;
+use crate::wire::record;
 use crate::wire::result::{State, StoredMeta, TaskMeta};
 
 /// The result backend of one worker.
@@ -18,12 +20,14 @@ pub struct ResultBackend {
 }
 
 /// How results are kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ResultOptions {
     /// How long they live; zero is for ever.
     pub expires: Duration,
     /// How long those of failed tasks live, zero for ever; `None` as long as the others.
     pub failure_expires: Option<Duration>,
+    /// How they are compressed; Celery reads them since 5.7.
+    pub compression: Option<Compression>,
 }
 
 impl ResultBackend {
@@ -47,12 +51,17 @@ impl ResultBackend {
 
     /// The record as it is stored.
     pub fn encode(&self, meta: &TaskMeta<'_>) -> StoredResult {
-        let ResultOptions { expires, failure_expires } = self.options;
+        let ResultOptions { expires, failure_expires, compression } = self.options;
         let failed = meta.status == State::Failure.as_str();
+        let record = meta.encode();
+        let state = State::from(meta.status.to_owned());
+        // Into memory, every encoder can write.
+        let compressed =
+            compression.and_then(|compression| record::compress(&record, &state, compression).ok());
         StoredResult {
             key: keys::task_meta(meta.task_id),
             ttl_seconds: failure_expires.filter(|_| failed).unwrap_or(expires).as_secs(),
-            record: meta.encode(),
+            record: compressed.unwrap_or_else(|| record.into_bytes()),
         }
     }
 
@@ -79,7 +88,9 @@ impl ResultBackend {
             match self.connection.query::<Option<Vec<u8>>>("read a result", &command).await {
                 Err(error) if error.is_outage() => backoff.wait().await,
                 record => {
-                    return Ok(record?.and_then(|record| serde_json::from_slice(&record).ok()));
+                    return Ok(record?.and_then(|record| {
+                        serde_json::from_slice(&record::decompress(&record).ok()?).ok()
+                    }));
                 }
             }
         }

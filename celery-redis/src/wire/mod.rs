@@ -16,6 +16,7 @@ mod numbers;
 pub mod python_json;
 pub mod python_repr;
 pub mod raw_map;
+pub mod record;
 pub mod result;
 pub mod retry;
 pub mod routes;

@@ -6,7 +6,11 @@ use std::time::Duration;
 use celery_redis::transport::connection::{Connection, ConnectionSettings};
 use celery_redis::transport::delivery::{Settled, StoredResult};
 use celery_redis::transport::result_backend::{ResultBackend, ResultOptions};
+use celery_redis::wire::compression::Compression;
+use celery_redis::wire::result::{Outcome, State, TaskMeta};
 use celery_redis::wire::signature::Encoded;
+use chrono::Utc;
+use serde_json::value::RawValue;
 
 use crate::broker::{TestRedis, message};
 
@@ -52,8 +56,7 @@ async fn a_success_is_never_overwritten() {
     let process = redis.process().await;
     let settings = ConnectionSettings::parse(&redis.server.url()).unwrap();
     let connection = Arc::new(Connection::new(settings));
-    let options = ResultOptions { expires: Duration::ZERO, failure_expires: None };
-    let backend = ResultBackend::new(connection, true, options);
+    let backend = ResultBackend::new(connection, true, ResultOptions::default());
     for (first, second, expected) in
         [(FAILURE, SUCCESS, SUCCESS), (SUCCESS, FAILURE, SUCCESS), (FAILURE, FAILURE, FAILURE)]
     {
@@ -73,6 +76,40 @@ async fn a_success_is_never_overwritten() {
 }
 
 #[tokio::test]
+async fn a_compressed_success_is_never_overwritten_and_any_other_state_is() {
+    let redis = TestRedis::start();
+    let process = redis.process().await;
+    let settings = ConnectionSettings::parse(&redis.server.url()).unwrap();
+    let connection = Arc::new(Connection::new(settings));
+    for compression in Compression::ALL {
+        let options = ResultOptions { compression: Some(compression), ..ResultOptions::default() };
+        let backend = ResultBackend::new(Arc::clone(&connection), true, options);
+        let record = |state: State| {
+            let result = RawValue::from_string(format!("{:?}", state.as_str())).unwrap();
+            let outcome = Outcome { state, result, traceback: None };
+            backend.encode(&TaskMeta::new("a", &outcome, RawValue::NULL, Utc::now()))
+        };
+        for (first, second, expected) in [
+            (State::Retry, State::Success, State::Success),
+            (State::Success, State::Failure, State::Success),
+            (State::Started, State::Failure, State::Failure),
+        ] {
+            let _: i64 = redis.query("DEL", "celery-task-meta-a");
+            redis.push("celery", &message("a"));
+            let delivery = process.claim_one().await;
+            backend.store(&record(first.clone())).await.unwrap();
+
+            let settled = delivery.settle(vec![], Some(record(second))).await.unwrap();
+            backend.store(&record(State::Failure)).await.unwrap();
+
+            assert_eq!(settled, Settled::Done);
+            let kept = backend.meta("a").await.unwrap().unwrap();
+            assert_eq!(kept.status, expected, "{first:?} {compression:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn many_are_settled_at_once_each_with_its_own() {
     let redis = TestRedis::start();
     let process = redis.process().await;
@@ -86,7 +123,7 @@ async fn many_are_settled_at_once_each_with_its_own() {
             let record = StoredResult {
                 key: format!("result-{number}"),
                 ttl_seconds: 0,
-                record: number.to_string(),
+                record: number.to_string().into(),
             };
             delivery.settle(vec![follow_up(&number.to_string(), "next", 0)], Some(record))
         },

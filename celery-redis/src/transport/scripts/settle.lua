@@ -60,9 +60,11 @@ local function set(key, ttl, value)
 end
 
 local function store(key, ttl, record)
-  -- A SUCCESS is never overwritten (celery.backends.base, store_result).
+  -- A SUCCESS is never overwritten (celery.backends.base, store_result). A compressed one of ours
+  -- names its compression by a word without a slash.
   local stored = redis.pcall('GETRANGE', key, 0, 31)
-  if type(stored) == 'string' and string.find(stored, '"status":%s*"SUCCESS"') then return end
+  if type(stored) == 'string' and (string.find(stored, '"status":%s*"SUCCESS"')
+    or string.find(stored, '^%zcelery%-compressed%z%w+%z')) then return end
   set(key, ttl, record)
   redis.call('PUBLISH', key, record)
 end

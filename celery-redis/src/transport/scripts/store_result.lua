@@ -1,8 +1,10 @@
--- Stores and publishes a task's state unless a SUCCESS is already there.
+-- Stores and publishes a task's state unless a SUCCESS is already there. A compressed one of ours
+-- names its compression by a word without a slash.
 --
 -- KEYS: record, which is also the channel
 -- ARGV: seconds to live or 0, record
-if string.find(redis.call('GETRANGE', KEYS[1], 0, 31), '"status":%s*"SUCCESS"') then
+local stored = redis.call('GETRANGE', KEYS[1], 0, 31)
+if string.find(stored, '"status":%s*"SUCCESS"') or string.find(stored, '^%zcelery%-compressed%z%w+%z') then
   return 0
 end
 local ttl = tonumber(ARGV[1])
