@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "the whole file is for tests")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod crash;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use shared_models::{
