@@ -146,9 +146,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Database(DatabaseError::Schema(_) | DatabaseError::Address) => return None,
-            Self::Database(_) => {
-                "look at DATABASE_URL, and whether that database serves this machine and user"
-            }
+            Self::Database(_) => return Some(database_hint(&self.sentence())),
             Self::Broker(_) => {
                 "look at CELERY_BROKER_URL and CELERY_RESULT_BACKEND, and whether that Redis serves"
             }
@@ -182,4 +180,42 @@ impl Failure {
         }
         sentence.trim_end().to_owned()
     }
+}
+
+/// What to do about an error of a database, by the words in which it tells of it: neither library
+/// passes on a code.
+fn database_hint(sentence: &str) -> &'static str {
+    const HINTS: [(&[&str], &str); 6] = [
+        (
+            &["readonly", "read-only"],
+            "this database can only be read: a standby, or a file or folder that this user may \
+             not write to",
+        ),
+        (
+            &["disk is full", "disk I/O error", "No space left", "could not extend", "too large"],
+            "is there space left on the database's disk? Nothing is half done: run this again \
+             when there is",
+        ),
+        (
+            &["authentication failed", "no password supplied", "pg_hba.conf"],
+            "look at the user and the password in DATABASE_URL",
+        ),
+        (
+            &["permission denied"],
+            "this user lacks rights: SELECT, INSERT, UPDATE and DELETE on the tables jwt_auth_* \
+             and jwt_maintenance_* are needed",
+        ),
+        (
+            &["no such table", "no such column", "relation", "column"],
+            "`jwt_manage check` compares the tables with what is needed",
+        ),
+        (
+            &["locked", "lock timeout", "deadlock"],
+            "another program holds a lock on these rows for long: find it, or run this again",
+        ),
+    ];
+    HINTS.iter().find(|(words, _)| words.iter().any(|words| sentence.contains(words))).map_or(
+        "look at DATABASE_URL, and whether that database serves this machine and user",
+        |(_, hint)| hint,
+    )
 }

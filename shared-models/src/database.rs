@@ -16,6 +16,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The site's database. Clones share one pool.
 #[derive(Debug, Clone)]
 pub struct Database {
+    manager: Manager,
     pool: Pool<Manager>,
     layout: Arc<Mutex<Option<Layout>>>,
 }
@@ -58,8 +59,8 @@ impl Database {
             .max_size(pool_size.max(1))
             .min_idle(Some(0))
             .connection_timeout(CONNECT_LIMIT)
-            .build_unchecked(manager);
-        Ok(Self { pool, layout: Arc::default() })
+            .build_unchecked(manager.clone());
+        Ok(Self { manager, pool, layout: Arc::default() })
     }
 
     /// A connection to tables that are known to be what is needed.
@@ -136,7 +137,19 @@ impl Database {
     }
 
     fn unchecked(&self) -> Result<PooledConnection<Manager>, DatabaseError> {
-        self.pool.get().map_err(|error| DatabaseError::Connect { reason: error.to_string() })
+        if let Some(connection) = self.pool.try_get() {
+            return Ok(connection);
+        }
+        // The pool tries again and again, which helps against an outage only.
+        if let Some(error) = self.manager.refusal() {
+            return Err(DatabaseError::Connect { reason: error.to_string() });
+        }
+        self.pool.get().map_err(|error| {
+            let reason = error.to_string();
+            let reason = reason.strip_prefix("timed out waiting for connection: ");
+            let reason = reason.unwrap_or("no connection was free in time").to_owned();
+            DatabaseError::Connect { reason }
+        })
     }
 
     fn forget_layout(&self) {

@@ -21,11 +21,12 @@ const POSTGRES_SETTINGS: &str = "SET default_transaction_isolation = 'read commi
 const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 30000; PRAGMA foreign_keys = ON";
 
 /// Opens connections to one address.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Manager {
     address: Address,
 }
 
+#[derive(Clone)]
 enum Address {
     Postgres(SecretString),
     Sqlite(PathBuf),
@@ -54,6 +55,19 @@ impl Manager {
             Address::Sqlite(PathBuf::from(path))
         };
         Ok(Self { address })
+    }
+}
+
+impl Manager {
+    /// Why no connection can be had however often it is tried; none where one can, or where that
+    /// may be so in a moment.
+    pub(crate) fn refusal(&self) -> Option<OpenError> {
+        let error = self.connect().err()?;
+        match &self.address {
+            Address::Postgres(_) => error.is_final().then_some(error),
+            // A file is there, or it is not.
+            Address::Sqlite(_) => Some(error),
+        }
     }
 }
 
@@ -98,6 +112,15 @@ impl ManageConnection for Manager {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct OpenError(String);
+
+impl OpenError {
+    /// Whether the server has answered, and means it.
+    fn is_final(&self) -> bool {
+        ["authentication failed", "no password supplied", "pg_hba.conf", "does not exist"]
+            .iter()
+            .any(|words| self.0.contains(words))
+    }
+}
 
 impl From<ConnectionError> for OpenError {
     fn from(error: ConnectionError) -> Self {

@@ -8,20 +8,20 @@ use diesel::sql_types::{Bool, Text};
 
 use crate::{AnyConnection, DatabaseError, UtcDateTime, UtcDateTimeSql};
 
-/// A step, and the table it makes. Where that exists already, the step is remembered as found and
-/// never taken back.
+/// A step, and the tables it makes. Where they exist already, the step is remembered as found and
+/// never taken back. Where they are gone again, it is due again.
 struct Migration {
     version: &'static str,
-    table: &'static str,
+    tables: &'static [&'static str],
     postgres: [&'static str; 2],
     sqlite: [&'static str; 2],
 }
 
 macro_rules! migration {
-    ($version:literal, $table:literal) => {
+    ($version:literal, $($table:literal),+) => {
         Migration {
             version: $version,
-            table: $table,
+            tables: &[$($table),+],
             postgres: [
                 include_str!(concat!("../migrations/postgres/", $version, "/up.sql")),
                 include_str!(concat!("../migrations/postgres/", $version, "/down.sql")),
@@ -39,7 +39,13 @@ const MIGRATIONS: [Migration; 5] = [
     migration!("0002_jwtscope", "jwt_auth_jwtscope"),
     migration!("0003_jwttoken", "jwt_auth_jwttoken"),
     migration!("0004_jwttoken_scopes", "jwt_auth_jwttoken_scopes"),
-    migration!("0005_maintenance", "jwt_maintenance_key_state"),
+    migration!(
+        "0005_maintenance",
+        "jwt_maintenance_key_state",
+        "jwt_maintenance_audit_event",
+        "jwt_maintenance_forced_rotation",
+        "jwt_maintenance_task_success"
+    ),
 ];
 
 /// Offered, never run with the others.
@@ -73,6 +79,12 @@ struct Applied {
 }
 
 #[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+#[derive(QueryableByName)]
 struct Exists {
     #[diesel(sql_type = Bool)]
     does: bool,
@@ -80,12 +92,9 @@ struct Exists {
 
 /// The migration that makes `table`.
 pub(crate) fn that_makes(table: &str) -> &'static str {
-    let ours = table.starts_with("jwt_maintenance_");
     MIGRATIONS
         .iter()
-        .find(|migration| {
-            migration.table == table || (ours && migration.table.starts_with("jwt_maintenance_"))
-        })
+        .find(|migration| migration.tables.contains(&table))
         .map_or("", |migration| migration.version)
 }
 
@@ -117,12 +126,13 @@ pub(crate) fn pending(
     };
     let mut pending = Vec::new();
     for migration in &MIGRATIONS {
-        if !applied.iter().any(|applied| applied.version == migration.version) {
-            let found = exists(connection, migration.table)?;
+        let missing = migration.first_missing(connection)?;
+        let is_applied = applied.iter().any(|applied| applied.version == migration.version);
+        if missing.is_some() || !is_applied {
             pending.push(MigrationOutcome {
                 version: migration.version,
-                table: migration.table,
-                found,
+                table: missing.unwrap_or(migration.tables[0]),
+                found: missing.is_none(),
             });
         }
     }
@@ -152,8 +162,45 @@ pub(crate) fn revert(connection: &mut AnyConnection) -> Result<(), DatabaseError
 /// One statement at a time: PostgreSQL builds an index beside writers only outside of a
 /// transaction, and several statements at once are one.
 pub(crate) fn create_cleanup_indexes(connection: &mut AnyConnection) -> Result<(), DatabaseError> {
+    let failed = CLEANUP_INDEXES.failed();
+    // One that another process builds just now looks unfinished, and is left to it.
+    let alone = lock_index_building(connection).map_err(&failed)?;
+    if alone {
+        drop_unfinished(connection).map_err(&failed)?;
+    }
     let [up, _] = CLEANUP_INDEXES.sql(connection);
-    each_statement(connection, up)
+    each_statement(connection, up)?;
+    if alone {
+        connection.batch_execute(UNLOCK_INDEX_BUILDING).map_err(&failed)?;
+    }
+    Ok(())
+}
+
+/// Held by the session: indexes are built outside of transactions. Nobody waits for it, because
+/// whoever builds an index waits for everybody who waits.
+const LOCK_INDEX_BUILDING: &str = "SELECT pg_try_advisory_lock(7305809153227281155) AS does";
+const UNLOCK_INDEX_BUILDING: &str = "SELECT pg_advisory_unlock(7305809153227281155)";
+
+fn lock_index_building(connection: &mut AnyConnection) -> QueryResult<bool> {
+    if !connection.is_postgres() {
+        return Ok(false);
+    }
+    sql_query(LOCK_INDEX_BUILDING).get_result(connection).map(|alone: Exists| alone.does)
+}
+
+/// An index whose building was broken off stays, is used by nobody, and counts as existing.
+fn drop_unfinished(connection: &mut AnyConnection) -> QueryResult<()> {
+    let unfinished: Vec<Name> = sql_query(
+        "SELECT c.relname::text AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+         WHERE i.indrelid = to_regclass('jwt_auth_jwttoken') AND NOT i.indisvalid \
+         AND c.relname IN ('jwt_maintenance_token_expires', 'jwt_maintenance_token_revoked')",
+    )
+    .load(connection)?;
+    for Name { name } in unfinished {
+        log::info!("index {name} was never finished: it is built anew");
+        connection.batch_execute(&format!("DROP INDEX CONCURRENTLY {name}"))?;
+    }
+    Ok(())
 }
 
 fn drop_cleanup_indexes(connection: &mut AnyConnection) -> Result<(), DatabaseError> {
@@ -169,6 +216,15 @@ fn each_statement(connection: &mut AnyConnection, sql: &str) -> Result<(), Datab
 }
 
 impl Migration {
+    fn first_missing(&self, connection: &mut AnyConnection) -> QueryResult<Option<&'static str>> {
+        for table in self.tables {
+            if !exists(connection, table)? {
+                return Ok(Some(table));
+            }
+        }
+        Ok(None)
+    }
+
     fn sql(&self, connection: &AnyConnection) -> [&'static str; 2] {
         if connection.is_postgres() { self.postgres } else { self.sqlite }
     }
@@ -202,7 +258,9 @@ fn applied(connection: &mut AnyConnection) -> QueryResult<Vec<Applied>> {
 fn remember(connection: &mut AnyConnection, outcome: &MigrationOutcome) -> QueryResult<usize> {
     sql_query(
         "INSERT INTO jwt_maintenance_migration (version, was_found, applied_at) \
-         VALUES ($1, $2, $3)",
+         VALUES ($1, $2, $3) \
+         ON CONFLICT (version) DO UPDATE SET was_found = excluded.was_found, \
+         applied_at = excluded.applied_at",
     )
     .bind::<Text, _>(outcome.version)
     .bind::<Bool, _>(outcome.found)

@@ -454,3 +454,23 @@ fn a_database_that_cannot_be_reached_is_an_error_and_not_a_new_file() {
     assert!(!error.to_string().contains("geheim"), "{error}");
     assert!(!std::path::Path::new("postgres:").exists());
 }
+
+#[test]
+fn an_index_that_was_never_finished_is_built_anew() {
+    let url = Postgres::shared().create_database();
+    let database = connect(&url);
+    database.migrate().unwrap();
+    database.create_cleanup_indexes().unwrap();
+    // As a broken off CREATE INDEX CONCURRENTLY leaves it.
+    sql_query(
+        "UPDATE pg_index SET indisvalid = false \
+         WHERE indexrelid = 'jwt_maintenance_token_expires'::regclass",
+    )
+    .execute(&mut *database.get().unwrap())
+    .unwrap();
+    assert!(!database.check().unwrap().token_expiry_index);
+
+    database.create_cleanup_indexes().unwrap();
+
+    assert!(database.check().unwrap().token_expiry_index);
+}

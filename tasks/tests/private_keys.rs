@@ -10,12 +10,14 @@ use site::{Backend, Site, day, start};
 use tasks::convert_keys::{Form, convert};
 use tasks::generate_jwt_health_report::{Severity, report};
 use tasks::jwt::{Algorithm, SigningKey};
+use tasks::rotate_jwt_keypairs::{Older, Request, Trigger, rotate};
 use tasks::{Caller, JwtError, Mode};
 
 on_both!(
     new_private_keys_are_encrypted_where_there_is_a_password,
     private_keys_are_converted_there_and_back,
     without_the_right_password_a_site_is_critical,
+    no_rotation_makes_a_key_pair_that_the_site_cannot_open,
 );
 
 fn stored(site: &Site) -> Vec<SecretString> {
@@ -76,4 +78,26 @@ fn without_the_right_password_a_site_is_critical(backend: Backend) {
         assert_eq!(report.severity, Severity::Critical);
         assert!(report.reasons[0].message.contains(words), "{:?}", report.reasons);
     }
+}
+
+fn no_rotation_makes_a_key_pair_that_the_site_cannot_open(backend: Backend) {
+    let mut site = Site::with(backend, |settings| settings.private_key_password = password("a"));
+    site.rotate(start());
+    let caller = Caller::Task("weekly");
+    for wrong in [password("b"), None] {
+        site.jwt.settings.private_key_password = wrong;
+        for trigger in [Trigger::IfDue, Trigger::Forced, Trigger::Added] {
+            let request = Request { trigger, older: Older::Keep, caller };
+            let refused = rotate(&site.jwt, day(40), request, Mode::Apply);
+            assert!(matches!(refused, Err(JwtError::KeyPair { .. })), "{refused:?}");
+        }
+        assert_eq!(site.key_pairs().len(), 1);
+        // What is not due needs no password.
+        assert_eq!(site.rotate(day(1)).action, "rotation_not_needed");
+    }
+    // Whoever has lost the password begins anew.
+    site.jwt.settings.private_key_password = password("b");
+    site.call(day(40), Trigger::Forced, Older::RetireNow, caller);
+    assert_eq!(report(&site.jwt, day(40)).unwrap().keypairs.active, 1);
+    assert!(!stored(&site)[0].expose_secret().is_empty());
 }

@@ -7,11 +7,14 @@ mod site;
 use std::thread;
 
 use chrono::TimeDelta;
+use secrecy::ExposeSecret;
 use shared_models::{AuditEvent, KeyPair, KeyState};
 use site::{Backend, Site, day, start};
+use tasks::convert_keys::{Form, convert};
+use tasks::generate_jwt_health_report::report as report_health;
 use tasks::jwt::{Algorithm, AlgorithmChoice, VerificationKey, jwks};
 use tasks::rotate_jwt_keypairs::{Older, Request, Trigger, rotate};
-use tasks::{Caller, Mode, create_keypair, isoformat};
+use tasks::{Caller, Mode, RetiredPrivateKeys, create_keypair, isoformat};
 
 on_both!(
     a_site_without_a_key_pair_gets_one,
@@ -32,6 +35,8 @@ on_both!(
     a_created_key_pair_signs_and_deactivates_none,
     init_makes_what_is_missing_once,
     every_change_leaves_a_trail,
+    a_trail_that_takes_nothing_stops_no_work,
+    retired_private_keys_are_wiped_where_that_is_wanted,
     a_deactivated_newest_key_pair_is_not_taken_for_a_pending_one,
 );
 
@@ -345,4 +350,94 @@ fn a_deactivated_newest_key_pair_is_not_taken_for_a_pending_one(backend: Backend
     assert_eq!(report.action, "rotation_performed");
     assert_ne!(report.new_keypair_id, Some(leaked.to_string()));
     assert_eq!(site.active_ids()[1..], [first]);
+}
+
+fn a_trail_that_takes_nothing_stops_no_work(backend: Backend) {
+    let site = Site::new(backend);
+    site.rotate(start());
+    match backend {
+        Backend::Sqlite => site.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON jwt_maintenance_audit_event \
+             BEGIN SELECT raise(ABORT, 'no more'); END",
+        ),
+        Backend::Postgres => {
+            site.execute("ALTER TABLE jwt_maintenance_audit_event ADD CHECK (id < 0) NOT VALID");
+        }
+    }
+    let report = site.force(day(1));
+    assert_eq!(report.action, "rotation_performed");
+    assert_eq!(report.new_keypair_id, Some(site.active_ids()[0].to_string()));
+    assert_eq!(AuditEvent::newest(&mut site.connection(), 9).unwrap().len(), 2);
+}
+
+/// Somebody repairs the audit table, and holds its lock.
+#[test]
+fn a_trail_that_is_locked_stops_no_work() {
+    use diesel::connection::SimpleConnection;
+    let site = Site::new(Backend::Postgres);
+    let holder = &mut site.connection();
+    holder.batch_execute("BEGIN; LOCK TABLE jwt_maintenance_audit_event").unwrap();
+    assert_eq!(site.rotate(start()).action, "rotation_performed");
+    holder.batch_execute("COMMIT").unwrap();
+    assert_eq!(site.active_ids().len(), 1);
+}
+
+fn retired_private_keys_are_wiped_where_that_is_wanted(backend: Backend) {
+    let mut site = Site::with(backend, |settings| settings.max_active = 2);
+    let private = |site: &Site, id| {
+        let connection = &mut site.connection();
+        let pair = site.key_pairs().into_iter().find(|pair| pair.id == id).unwrap();
+        pair.private_key_pem(connection).unwrap().expose_secret().to_owned()
+    };
+    let [before, after, second] = [0, 30, 60].map(|days| site.key_pair(day(days), true));
+    let by_hand = site.key_pair(day(1), false);
+    assert_eq!(site.rotate(day(75)).retired_keypairs.len(), 1);
+    assert!(private(&site, before).contains("PRIVATE KEY"), "kept where nobody asked");
+
+    site.jwt.settings.retired_private_keys = RetiredPrivateKeys::Wipe;
+    let report = site.rotate(day(106));
+    assert_eq!(report.retired_keypairs.len(), 1);
+    assert_eq!(report.wiped_keypairs.len(), 2, "also what was retired before: {report:?}");
+    for id in [before, after] {
+        assert_eq!(private(&site, id), "");
+    }
+    for id in [by_hand, second] {
+        assert!(private(&site, id).contains("PRIVATE KEY"), "that is not ours to wipe");
+    }
+    let events = AuditEvent::newest(&mut site.connection(), 20).unwrap();
+    assert_eq!(events.iter().filter(|event| event.action == "private key wiped").count(), 2);
+    assert_eq!(site.rotate(day(107)).wiped_keypairs.len(), 0);
+    // Its public half still verifies, and converting goes past it.
+    site.jwt.settings.private_key_password = Some("geheim".into());
+    let caller = Caller::Operator("ada");
+    let converted = convert(&site.jwt, day(108), Form::Encrypted, caller, Mode::Apply).unwrap();
+    assert!(converted.success, "{converted:?}");
+    assert_eq!(private(&site, before), "");
+
+    // Made active again by hand, it is told what is wrong with it.
+    KeyPair::set_active(before, true, &mut site.connection()).unwrap();
+    let health = report_health(&site.jwt, day(108)).unwrap();
+    let wiped = health.reasons.iter().find(|reason| reason.code == "keypair_unusable").unwrap();
+    assert!(wiped.message.contains("was wiped"), "{}", wiped.message);
+}
+
+/// What SQLite frees in its file stays readable in it unless it is overwritten.
+#[test]
+fn a_wiped_private_key_is_not_left_in_the_file() {
+    let mut site = Site::new(Backend::Sqlite);
+    site.jwt.settings.retired_private_keys = RetiredPrivateKeys::Wipe;
+    let old = site.key_pair(start(), true);
+    let connection = &mut site.connection();
+    let pem = site.key_pairs()[0].private_key_pem(connection).unwrap();
+    let secret = pem.expose_secret().lines().nth(1).unwrap().to_owned();
+    let in_file = |site: &Site| {
+        site.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+        let path = site.url.trim_start_matches("sqlite://");
+        let bytes = std::fs::read(path).unwrap();
+        bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+    };
+    assert!(in_file(&site));
+    site.call(day(1), Trigger::Forced, Older::RetireNow, Caller::Operator("ada"));
+    assert!(site.active_ids()[0] != old);
+    assert!(!in_file(&site));
 }

@@ -242,6 +242,11 @@ impl Years<'_> {
             let known = *self.ledger.created_at.entry(pair.id).or_insert(made);
             prop_assert_eq!(known, made, "created_at was changed");
         }
+        let retired = before
+            .iter()
+            .any(|pair| pair.is_active && !active.iter().any(|other| other.id == pair.id));
+        let full = active.len() >= self.decisions.max_active as usize;
+        prop_assert!(!retired || full || older == Older::RetireNow, "fewer than the maximum");
         self.look_at_the_maximum(now, &active, reports)?;
         self.look_at_tokens(now, &after, older, reports)
     }

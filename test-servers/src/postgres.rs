@@ -15,7 +15,7 @@ const ATTEMPTS: u32 = 5;
 /// PostgreSQL refuses to run as root; Debian's package brings this user.
 const SERVER_USER: &str = "postgres";
 
-/// A PostgreSQL cluster without a password, for connections from 127.0.0.1 only, and without the
+/// A PostgreSQL cluster without passwords but for [one role](Self::GUARDED_ROLE), for connections from 127.0.0.1 only, and without the
 /// promise that anything survives a crash.
 #[derive(Debug)]
 pub struct Postgres {
@@ -27,6 +27,9 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// The one role that has to give its password. A test makes it, with `CREATE ROLE`.
+    pub const GUARDED_ROLE: &str = "guarded";
+
     /// The one cluster of this test process, started at the first call.
     ///
     /// # Panics
@@ -111,6 +114,15 @@ impl Postgres {
         ];
         let words = self.as_server_user(words);
         run(Command::new(&words[0]).args(&words[1..]).current_dir(&self.supervisor.folder));
+        self.guard();
+    }
+
+    /// Rules are read in order: this one comes before those that trust everybody.
+    fn guard(&self) {
+        let path = self.data().join("pg_hba.conf");
+        let rules = fs::read_to_string(&path).expect("initdb writes pg_hba.conf");
+        let rule = format!("host all {} 127.0.0.1/32 scram-sha-256\n", Self::GUARDED_ROLE);
+        fs::write(&path, rule + &rules).expect("cannot write pg_hba.conf");
     }
 
     fn launch(&self) -> Result<(), String> {

@@ -31,10 +31,16 @@ pub(crate) fn run(
     Ok(Report::new(json!({ "file": path, "keys": number }), vec![line]))
 }
 
-/// Whoever reads the file meets the old content or the new one, whole.
+/// Whoever reads the file meets the old content or the new one, whole. A link stays a link, and
+/// what is no file, such as a device, is written to and not replaced.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = beside(path);
-    let written = write_new(&beside, content).and_then(|()| fs::rename(&beside, path));
+    let path = match fs::metadata(path) {
+        Ok(there) if there.is_file() => fs::canonicalize(path)?,
+        Ok(_) => return OpenOptions::new().write(true).open(path)?.write_all(content),
+        Err(_) => path.to_owned(),
+    };
+    let beside = beside(&path);
+    let written = write_new(&beside, content).and_then(|()| fs::rename(&beside, &path));
     if written.is_err() {
         // The error to tell of is the one before.
         fs::remove_file(&beside).ok();

@@ -67,6 +67,12 @@ fn the_jwk_set_is_printed_or_replaces_a_file() {
             entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".new")
         });
         assert_eq!(left.count(), 0);
+        // A link to where the web server looks stays one.
+        std::os::unix::fs::symlink(&file, site.folder().join("link")).unwrap();
+        fs::write(&file, "old").unwrap();
+        site.json(&["jwks", "--write", "link"]);
+        assert!(fs::symlink_metadata(site.folder().join("link")).unwrap().is_symlink());
+        assert_ne!(fs::read(&file).unwrap(), b"old");
         assert_eq!(serde_json::from_str::<Value>(&site.text(&["jwks"])).unwrap(), shown);
     }
 }

@@ -6,5 +6,8 @@
 mod changes;
 mod failures;
 mod looks;
+mod outages;
+mod processes;
 mod queues;
 mod site;
+mod tokens;

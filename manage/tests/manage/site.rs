@@ -1,8 +1,10 @@
 //! A site's database, and the program on it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, SqliteConnection};
 use serde_json::Value;
 use settings::SecretString;
 use shared_models::Database;
@@ -49,6 +51,26 @@ impl Site {
         self.folder.path()
     }
 
+    /// The address of the database.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The file of a SQLite database.
+    pub(crate) fn database_file(&self) -> PathBuf {
+        self.url.strip_prefix("sqlite://").unwrap().into()
+    }
+
+    /// Runs SQL on the database, whatever its tables are.
+    pub(crate) fn execute(&self, sql: &str) {
+        if self.url.starts_with("sqlite") {
+            let path = self.database_file().display().to_string();
+            SqliteConnection::establish(&path).unwrap().batch_execute(sql).unwrap();
+        } else {
+            PgConnection::establish(&self.url).unwrap().batch_execute(sql).unwrap();
+        }
+    }
+
     /// The database, to put rows into it.
     pub(crate) fn database(&self) -> Database {
         Database::connect(&SecretString::from(self.url.as_str()), 1).unwrap()
@@ -60,20 +82,42 @@ impl Site {
 
     /// With settings for this run only.
     pub(crate) fn run_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Done {
-        let output = Command::new(env!("CARGO_BIN_EXE_jwt_manage"))
-            .args(arguments)
+        let mut command = self.prepared(arguments);
+        Done(command.envs(settings.iter().copied()).output().unwrap())
+    }
+
+    /// The program, ready to be started on this site.
+    pub(crate) fn prepared(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jwt_manage"));
+        command.args(arguments);
+        self.prepare(&mut command);
+        command
+    }
+
+    /// Runs another command line on this site.
+    pub(crate) fn run_command(&self, command: &mut Command) -> Done {
+        self.prepare(command);
+        Done(command.output().unwrap())
+    }
+
+    /// As [`Site::run_command`], its standard output going to `output`.
+    pub(crate) fn run_command_to(&self, command: &mut Command, output: Stdio) -> Done {
+        self.prepare(command);
+        let child = command.stdout(output).stderr(Stdio::piped()).spawn().unwrap();
+        Done(child.wait_with_output().unwrap())
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        command
             .current_dir(self.folder())
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("DATABASE_URL", &self.url)
             .env("USER", "alice")
             // Nothing listens there: what needs no Redis must not notice.
             .env("CELERY_BROKER_URL", "redis://127.0.0.1:1/0")
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Done(output)
+            .stdin(Stdio::null());
     }
 
     /// What a command that succeeds says with `--json`.
@@ -95,6 +139,10 @@ impl Site {
 pub(crate) struct Done(Output);
 
 impl Done {
+    pub(crate) fn of(output: Output) -> Self {
+        Self(output)
+    }
+
     pub(crate) fn status(&self) -> i32 {
         self.0.status.code().unwrap()
     }

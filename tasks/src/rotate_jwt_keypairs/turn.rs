@@ -9,7 +9,7 @@ use shared_models::{
 use super::plan::{self, Change, Count, Retirement};
 use super::{Older, Request, RotationReport, Trigger};
 use crate::audit::{Action, Trail};
-use crate::jwt::{Algorithm, Fresh, KeyRing, Record, check_pair};
+use crate::jwt::{Algorithm, Fresh, KeyError, KeyRing, Record, check_pair};
 use crate::shell::task_name;
 use crate::{JwtAuth, JwtError, Mode, RetiredPrivateKeys, isoformat};
 
@@ -56,6 +56,7 @@ impl Turn<'_> {
             change = Change::Generate;
         }
         if matches!(change, Change::Generate | Change::PublishAhead) && !self.mode.is_dry_run() {
+            self.check_password(connection, &ring)?;
             let algorithm = ring.algorithm(settings.algorithm);
             if self.fresh.is_none_or(|fresh| fresh.algorithm != algorithm) {
                 return Ok(Outcome::Wants(algorithm));
@@ -105,6 +106,27 @@ impl Turn<'_> {
             orphaned_tokens: 0,
             dry_run: self.mode.is_dry_run(),
         }))
+    }
+
+    /// A new private key is encrypted with our password. Where that is not the one of the key pair
+    /// that signs now, the site could not open it, and would sign nothing any more. Who gives up
+    /// all older ones may be somebody who has lost their password.
+    fn check_password(
+        &self,
+        connection: &mut AnyConnection,
+        ring: &KeyRing,
+    ) -> Result<(), JwtError> {
+        if self.fresh.is_some() || self.request.older == Older::RetireNow {
+            return Ok(());
+        }
+        let Some(signing) = ring.signing() else { return Ok(()) };
+        match check_pair(self.jwt, connection, signing)? {
+            Err(source @ (KeyError::PasswordMissing | KeyError::PasswordWrong)) => {
+                Err(JwtError::KeyPair { kid: signing.kid.clone(), source })
+            }
+            // One that is broken otherwise is best replaced.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether the key pair that was published ahead can sign. One that cannot is passed over.
