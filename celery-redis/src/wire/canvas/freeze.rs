@@ -94,11 +94,7 @@ impl Dispatch<'_> {
             options.insert("group_index".to_owned(), index.into());
         }
         for (name, value) in [("root_id", freeze.root_id), ("parent_id", freeze.parent_id)] {
-            if let Some(value) = value
-                && !options.contains_key(name)
-            {
-                options.insert(name.to_owned(), value.into());
-            }
+            options.entry(name).or_insert_with(|| value.into());
         }
         let root_id = text(options, "root_id").map(ToOwned::to_owned);
         let parent_id = text(options, "parent_id").map(ToOwned::to_owned);

@@ -78,7 +78,12 @@ impl Canvas {
             Self::Chord(chord) => {
                 let mut kwargs = chord.kwargs.clone();
                 kwargs.entry("kwargs").or_insert_with(|| json!({}));
-                kwargs.insert("header".to_owned(), Value::Array(all(&chord.header.tasks)));
+                // A header that was given its ids is a group, as in Celery.
+                let header = match chord.header.options.is_empty() {
+                    true => Value::Array(all(&chord.header.tasks)),
+                    false => Self::Group(chord.header.clone()).to_json(),
+                };
+                kwargs.insert("header".to_owned(), header);
                 let body = chord.body.as_ref().map(|body| body.to_json());
                 kwargs.insert("body".to_owned(), body.into());
                 let kwargs = Value::Object(kwargs);
