@@ -19,16 +19,24 @@ use crate::registry::{Registry, TaskDefinition};
 impl Registry {
     /// Knows Celery's built-in tasks. The maps know the tasks that are registered before.
     pub fn register_builtins(&mut self) -> &mut Self {
+        self.register_function(
+            "celery.accumulate",
+            &[],
+            options(),
+            |call, context, _| async move { accumulate(&call, &context) },
+        );
         let tasks: BTreeMap<&str, TaskDefinition> =
             self.tasks().map(|task| (task.name, task.clone())).collect();
         let known = Arc::new((tasks, Arc::clone(self.states())));
         let (for_map, for_starmap) = (Arc::clone(&known), known);
-        self.register_function("celery.accumulate", &[], options(), |call, context, _| async move {
-            accumulate(&call, &context)
-        })
-        .register_function("celery.map", &["task", "it"], options(), move |call, context, app| {
-            map(Arc::clone(&for_map), call, context, app, |item| vec![item])
-        })
+        self.register_function(
+            "celery.map",
+            &["task", "it"],
+            options(),
+            move |call, context, app| {
+                map(Arc::clone(&for_map), call, context, app, |item| vec![item])
+            },
+        )
         .register_function(
             "celery.starmap",
             &["task", "it"],

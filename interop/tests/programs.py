@@ -63,9 +63,9 @@ class Programs:
     def beat(self, *arguments: str, **env: str) -> Process:
         return self._start("beat", arguments, env)
 
-    def python_worker(self, *arguments: str, **env: str) -> Process:
-        """Celery's own worker, with the tasks of python_worker.py."""
-        command = [sys.executable, "-m", "celery", "-A", "python_worker", "worker", "-l", "info"]
+    def python_worker(self, *arguments: str, module: str = "python_worker", **env: str) -> Process:
+        """Celery's own worker, with the tasks of one of the modules beside this one."""
+        command = [sys.executable, "-m", "celery", "-A", module, "worker", "-l", "info"]
         env = {"PYTHONPATH": str(Path(__file__).parent)} | env
         return self._spawn("python-worker", [*command, *arguments], env)
 

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
             .register::<tasks::retry>()
             .register::<tasks::refuse>()
             .register::<tasks::record>()
+            .register::<tasks::note>()
+            .register::<tasks::replace>()
+            .register::<tasks::spawn>()
             .register::<tasks::progress>();
         integration::register(registry);
         limited::register(registry);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use celery::task::TaskResult;
+use celery_redis::Canvas;
 use celery_redis::transport::connection::{Connection, TransportError, UrlError};
 use celery_task::{Exception, MaxRetries, Retry, TaskContext, TypedValue};
 use redis::AsyncConnectionConfig;
@@ -184,4 +185,44 @@ pub(crate) async fn progress(steps: u32, seconds: f64) -> TaskResult<u32> {
 
 pub(crate) fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// Puts the canvas `signature` in its own place.
+#[celery::task(name = "bench.replace")]
+pub(crate) async fn replace(signature: serde_json::Value) -> TaskResult<()> {
+    let context = TaskContext::current();
+    Err(match Canvas::from_json(&signature) {
+        Ok(canvas) => context.replace(canvas),
+        Err(error) => context.fail(error.exception()),
+    })
+}
+
+/// Starts the canvas `signature`; returns its result as Celery passes results around.
+#[celery::task(name = "bench.spawn")]
+pub(crate) async fn spawn(signature: serde_json::Value) -> TaskResult<serde_json::Value> {
+    let context = TaskContext::current();
+    let canvas = Canvas::from_json(&signature).map_err(|error| context.fail(error.exception()))?;
+    let sent = context.send(canvas).await;
+    let sent =
+        sent.map_err(|error| context.fail(Exception::builtin("RuntimeError", error.to_string())))?;
+    Ok(sent.as_tuple().clone())
+}
+
+/// An errback that takes what Celery gives to those that take more than the id: appends it to the
+/// list `key`.
+#[celery::task(name = "bench.note")]
+pub(crate) async fn note(
+    request: serde_json::Value,
+    exception: serde_json::Value,
+    traceback: serde_json::Value,
+    key: String,
+) -> TaskResult<()> {
+    let context = TaskContext::current();
+    let noted = serde_json::json!([request, exception, traceback]).to_string();
+    let connection = context.state::<Connection>();
+    let noted: Result<i64, TransportError> =
+        connection.query("note", redis::cmd("RPUSH").arg(key).arg(noted)).await;
+    noted
+        .map(|_| ())
+        .map_err(|error| context.fail(Exception::builtin("ConnectionError", error.to_string())))
 }
