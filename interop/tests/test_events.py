@@ -152,9 +152,9 @@ def test_a_terminated_task_is_told_of(app, programs, redis, heard):
     running = app.send_task("bench.sleep", (60,))
     until(lambda: "task-started" in heard.types(running.id), "it runs")
 
-    app.control.revoke(running.id, terminate=True, reply=True, timeout=2)
+    app.control.revoke(running.id, terminate=True, signal="SIGKILL", reply=True, timeout=2)
 
     until(lambda: "task-revoked" in heard.types(running.id), "it is told of")
     event = heard.of(running.id)[-1]
-    assert (event["terminated"], event["signum"], event["expired"]) == (True, 15, False)
+    assert (event["terminated"], event["signum"], event["expired"]) == (True, 9, False)
     until(lambda: unacked(redis) == 0, "its message is settled")

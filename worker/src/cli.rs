@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 use crate::config::WorkerConfig;
 use crate::events::TaskEvents;
 use crate::shutdown::{Shutdown, follow_signals};
+use crate::slots::{self, Autoscale};
 use crate::stuck::Finish;
 use crate::worker::{self, Worker};
 
@@ -41,6 +42,9 @@ pub struct Options {
     /// Tasks that run at the same time [default: number of processors]
     #[arg(short, long, value_name = "SLOTS", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
+    /// Let the number of slots follow what is needed, between MIN and MAX; instead of -c
+    #[arg(long, value_name = "MAX,MIN", value_parser = autoscale, conflicts_with = "concurrency")]
+    autoscale: Option<Autoscale>,
     /// Node name; %h is the host's name
     #[arg(short = 'n', long, value_name = "NODE", default_value = "celery@%h")]
     hostname: String,
@@ -88,6 +92,7 @@ fn start<E: std::error::Error>(
     let mut config =
         WorkerConfig::from_env(&env, node_name(&options.hostname), queues, options.slots())
             .map_err(|error| chain(&error))?;
+    config.autoscale = options.autoscale;
     if options.task_events {
         config.task_events = TaskEvents::Always;
     }
@@ -164,6 +169,19 @@ impl Options {
             || std::thread::available_parallelism().map_or(1, usize::from),
             usize::from,
         )
+    }
+}
+
+/// `MAX,MIN` or `MAX`, as Celery's option.
+fn autoscale(text: &str) -> Result<Autoscale, String> {
+    let (max, min) = text.split_once(',').unwrap_or((text, "1"));
+    match (max.trim().parse(), min.trim().parse()) {
+        (Ok(max), Ok(min)) if 1 <= min && min <= max && max <= slots::MOST => {
+            Ok(Autoscale { max, min })
+        }
+        _ => {
+            Err(format!("it must be MAX,MIN with 1 <= MIN <= MAX <= {}, such as 10,2", slots::MOST))
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use celery_redis::wire::signature::DEFAULT_QUEUE;
 use celery_task::{AckPolicy, Rate, TaskOptions};
 use settings::{ConfigError, Env};
 
+use crate::control::RemoteControl;
 use crate::events::TaskEvents;
+use crate::slots::Autoscale;
 
 /// The settings of one worker process.
 #[derive(Debug, Clone)]
@@ -40,6 +42,10 @@ pub struct WorkerConfig {
     pub max_deliveries: u32,
     /// Dead letters kept.
     pub dead_letters_kept: usize,
+    /// Between how many slots it scales itself.
+    pub autoscale: Option<Autoscale>,
+    /// Which commands it obeys.
+    pub remote_control: RemoteControl,
     /// When it tells of its tasks.
     pub task_events: TaskEvents,
     /// So many slots lost to runs that cannot be stopped make the process begin anew; `None` for
@@ -106,6 +112,8 @@ impl WorkerConfig {
                 10_000,
             )?)
             .unwrap_or(10_000),
+            autoscale: None,
+            remote_control: remote_control(env)?,
             task_events: match env.boolean("CELERY_WORKER_SEND_TASK_EVENTS")? {
                 Some(true) => TaskEvents::Always,
                 _ => TaskEvents::OnRequest,
@@ -186,4 +194,14 @@ fn routes(env: &Env) -> Result<Routes, ConfigError> {
             routes.with(&json).map_err(|error| env.invalid("CELERY_TASK_ROUTES", error.to_string()))
         }
     }
+}
+
+fn remote_control(env: &Env) -> Result<RemoteControl, ConfigError> {
+    let listens = env.boolean("CELERY_WORKER_ENABLE_REMOTE_CONTROL")?.unwrap_or(true);
+    let changes = env.boolean("WORKER_REMOTE_CONTROL_CHANGES")?.unwrap_or(true);
+    Ok(match (listens, changes) {
+        (false, _) => RemoteControl::Off,
+        (true, false) => RemoteControl::Inspect,
+        (true, true) => RemoteControl::Full,
+    })
 }

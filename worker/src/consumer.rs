@@ -14,18 +14,19 @@ use celery_redis::wire::result::Outcome;
 use celery_redis::wire::signature::Producer;
 use celery_task::{AckPolicy, Registry, TaskApp};
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use crate::admit::{Admission, admit};
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
-use crate::control::RevokedTasks;
 use crate::events::Events;
 use crate::execute::RunEnd;
 use crate::limits::Limits;
 use crate::request::Request;
+use crate::revoked::RevokedTasks;
 use crate::shutdown::{Shutdown, Stage};
+use crate::slots::Slots;
 use crate::state::WorkerState;
 use crate::stuck::StuckSlots;
 use crate::waiting_room::{CalledInto, Doors};
@@ -39,7 +40,7 @@ pub(crate) struct Consumer {
     pub(crate) producer: Producer,
     pub(crate) registry: Registry,
     pub(crate) app: TaskApp,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Slots,
     pub(crate) limits: Limits,
     pub(crate) doors: Doors,
     pub(crate) stuck: StuckSlots,
@@ -67,7 +68,7 @@ impl Consumer {
                     running.spawn(Arc::clone(self).take(delivery, slot));
                     continue;
                 }
-                slots = self.free_slots() => slots,
+                slots = self.slots.free() => slots,
             };
             match self.broker.claim(slots.len()).await {
                 Ok(Claim::Deliveries(deliveries)) if deliveries.is_empty() => {
@@ -132,7 +133,7 @@ impl Consumer {
         if let Some(exception) = request.refusal.take() {
             return self.settle_failure(Some(delivery), &request, &exception, None).await;
         }
-        let revoked = self.revoked.contains(&request.message.id);
+        let revoked = self.revoked.covers(&request.message);
         let now = self.broker.now();
         match admit(&request.message, &request.task.options, revoked, now) {
             Admission::Run => match self.pass(delivery, &request).await? {
@@ -148,6 +149,7 @@ impl Consumer {
                 delivery.defer(until).await
             }
             Admission::Expired => {
+                self.revoked.add_expired(&request.message.id);
                 self.discard(delivery, &request, Outcome::revoked("expired")).await
             }
             Admission::Revoked => {
@@ -197,18 +199,6 @@ impl Consumer {
             self.stuck.hold(rest, slot, request);
         }
         settled
-    }
-
-    /// One free slot at least, and all others that are free now.
-    pub(crate) async fn free_slots(&self) -> Vec<OwnedSemaphorePermit> {
-        let mut slots = Vec::new();
-        if let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await {
-            slots.push(slot);
-        }
-        while let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            slots.push(slot);
-        }
-        slots
     }
 
     /// After a claim whose end is unknown: once Redis serves again, what it took goes back.

@@ -66,7 +66,7 @@ impl Request {
             ResultDetail::WithCall => CallRecord::new(&message, &config.node, queue).ok(),
         };
         Ok(Self {
-            reservation: state.reserve(&message.task, &message.id, queue, envelope),
+            reservation: state.reserve(&message.task, &message.id, envelope),
             message,
             task: known.unwrap_or_else(TaskDefinition::unknown),
             call_record,

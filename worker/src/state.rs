@@ -28,8 +28,6 @@ pub(crate) struct Reserved {
     pub(crate) id: String,
     /// Name of the task.
     pub(crate) task: String,
-    /// Queue that it came from.
-    pub(crate) queue: String,
     /// The message, which is read again where somebody asks for its arguments.
     pub(crate) envelope: Bytes,
     begun: OnceLock<Begun>,
@@ -66,18 +64,11 @@ impl WorkerState {
     }
 
     /// Enters a request; it is struck off when the reservation is dropped.
-    pub(crate) fn reserve(
-        self: &Arc<Self>,
-        task: &str,
-        id: &str,
-        queue: &str,
-        envelope: &Bytes,
-    ) -> Reservation {
+    pub(crate) fn reserve(self: &Arc<Self>, task: &str, id: &str, envelope: &Bytes) -> Reservation {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let reserved = Arc::new(Reserved {
             id: id.to_owned(),
             task: task.to_owned(),
-            queue: queue.to_owned(),
             envelope: envelope.clone(),
             begun: OnceLock::new(),
             acknowledged: AtomicBool::new(false),
@@ -202,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_in_the_books_from_its_arrival_to_its_end() {
         let state = WorkerState::new();
-        let reservation = state.reserve("t.add", "1", "celery", &Bytes::new());
+        let reservation = state.reserve("t.add", "1", &Bytes::new());
         assert_eq!((state.reserved().len(), state.active(), state.processed()), (1, 0, 0));
 
         reservation.begin();

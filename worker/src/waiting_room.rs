@@ -96,13 +96,13 @@ impl Consumer {
         line: &mpsc::Sender<CalledInto>,
     ) -> Result<Duration, TransportError> {
         let Some(task) = self.registry.get(&room.task) else { return Ok(LONGEST) };
-        if !self.config.queues.contains(&room.queue) {
+        if !self.broker.queues().contains(&room.queue) {
             return Ok(LONGEST);
         }
         if let Token::In(wait) = self.limits.take_token(&room.task, Instant::now()) {
             return Ok(wait);
         }
-        let wait = match self.free_slots().await.into_iter().next() {
+        let wait = match self.slots.free().await.into_iter().next() {
             None => LONGEST,
             Some(slot) => {
                 let Ok(place) = line.reserve().await else { return Ok(LONGEST) };

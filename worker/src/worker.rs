@@ -11,7 +11,6 @@ use celery_redis::transport::connection::{
 };
 use celery_redis::transport::event_dispatcher::EventDispatcher;
 use celery_redis::transport::lease::Description;
-use celery_redis::transport::mailbox::Mailbox;
 use celery_redis::transport::publisher::Publisher;
 use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::transport::server::{self, ServerError};
@@ -20,16 +19,19 @@ use celery_redis::wire::signature::Producer;
 use celery_task::{Registry, TaskApp, TaskAppError};
 use chrono::Utc;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::consumer::Consumer;
-use crate::control::{self, RevokedTasks};
+use crate::control::{Panel, RemoteControl};
 use crate::events::{EventQueue, Events};
 use crate::limits::Limits;
+use crate::revoked::RevokedTasks;
 use crate::shutdown::{Shutdown, Stage};
+use crate::side::SideThread;
+use crate::slots::Slots;
 use crate::state::WorkerState;
 use crate::stuck::{Finish, StuckSlots};
 use crate::waiting_room::{CalledInto, Doors};
@@ -55,6 +57,9 @@ pub enum WorkerError {
     /// Redis refuses what a worker has to do.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The system has no thread left.
+    #[error("no thread for remote control and events: {0}")]
+    Thread(std::io::Error),
     /// The task library could not be set up.
     #[error(transparent)]
     App(#[from] TaskAppError),
@@ -83,10 +88,10 @@ impl Worker {
         let broker = Broker::new(Arc::clone(&self.connection), self.broker_options());
         let publisher = Publisher::new(Arc::clone(&self.connection), broker.keys().clone());
         let revoked = RevokedTasks::default();
-        let mailbox = tokio::select! {
+        tokio::select! {
             begun = self.begin(&broker, &publisher, &revoked) => begun?,
             () = shutdown.reached(Stage::Warm) => return Ok(Finish::Asked),
-        };
+        }
         let clock: Arc<Clock> = Arc::default();
         let (events, queue) = Events::new(Arc::clone(&clock), self.config.task_events);
         let client = Client::new(publisher.clone(), Arc::clone(&self.backend))
@@ -105,7 +110,7 @@ impl Worker {
             state: WorkerState::new(),
             clock,
             events: Arc::clone(&events),
-            slots: Arc::new(Semaphore::new(self.config.concurrency)),
+            slots: Slots::new(self.config.concurrency, self.config.autoscale),
             revoked,
             limits: Limits::new(&self.registry),
             doors: Doors::default(),
@@ -113,17 +118,24 @@ impl Worker {
             registry: self.registry,
             config: self.config,
         });
+        let (sender, listening) = oneshot::channel();
+        let side = tell_and_obey(Arc::clone(&consumer), queue, shutdown.clone(), sender);
+        let side = SideThread::spawn(side).map_err(WorkerError::Thread)?;
+        let listens = tokio::select! {
+            listens = listening => listens.unwrap_or(Ok(())),
+            () = shutdown.reached(Stage::Warm) => Ok(()),
+        };
+        listens?;
         log::info!(
             "{} is ready: {} slots on {}; tasks {}",
             consumer.config.node,
-            consumer.config.concurrency,
+            consumer.slots.count(),
             consumer.config.queues.join(","),
             consumer.registry.names().collect::<Vec<_>>().join(", ")
         );
 
         let mut parts = JoinSet::new();
-        spawn_parts(&mut parts, &consumer, mailbox);
-        spawn_events(&mut parts, &consumer, queue);
+        spawn_parts(&mut parts, &consumer);
         let mut running = JoinSet::new();
         let (line, called_in) = mpsc::channel(1);
         let door = Arc::clone(&consumer);
@@ -133,6 +145,8 @@ impl Worker {
         events.end(heartbeat::sign(Sign::Offline, &consumer.state)).await;
         parts.abort_all();
         leave(&broker).await;
+        // Last: the connection may be driven by it.
+        side.stop();
         // Whoever asked for a cold shutdown meanwhile wants no new beginning.
         Ok(if shutdown.stage() == Stage::Cold { Finish::Asked } else { end })
     }
@@ -160,7 +174,7 @@ impl Worker {
         broker: &Broker,
         publisher: &Publisher,
         revoked: &RevokedTasks,
-    ) -> Result<Mailbox, WorkerError> {
+    ) -> Result<(), WorkerError> {
         let mut backoff = Backoff::default();
         loop {
             match self.introduce(broker, publisher, revoked).await {
@@ -180,7 +194,7 @@ impl Worker {
         broker: &Broker,
         publisher: &Publisher,
         revoked: &RevokedTasks,
-    ) -> Result<Mailbox, WorkerError> {
+    ) -> Result<(), WorkerError> {
         let mut reports = vec![(&self.connection, server::inspect(&self.connection).await?)];
         if !Arc::ptr_eq(&self.connection, &self.backend) {
             reports.push((&self.backend, server::inspect(&self.backend).await?));
@@ -189,7 +203,7 @@ impl Worker {
         for queue in &self.config.queues {
             publisher.bind(queue).await?;
         }
-        let mailbox = control::open(broker, revoked).await?;
+        revoked.load(broker).await?;
         // Only now: a server that can be read, but not written, was none to say "connected" of.
         for (connection, report) in reports {
             let server = connection.settings();
@@ -198,7 +212,7 @@ impl Worker {
                 log::warn!("{server}: {warning}");
             }
         }
-        Ok(mailbox)
+        Ok(())
     }
 }
 
@@ -216,7 +230,7 @@ pub fn connection_settings(
 }
 
 /// What works beside the line. Each goes on through any outage and ends with the worker.
-fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>, mailbox: Mailbox) {
+fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
     let broker = &consumer.broker;
     let visibility_timeout = consumer.config.broker.visibility_timeout;
     let (keeper, due, dead, lists, settlements) = (
@@ -231,21 +245,35 @@ fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>, mailbox: Mailb
     parts.spawn(async move { reaper::reap(&dead).await });
     parts.spawn(async move { lists.watch_lists().await });
     parts.spawn(async move { settlements.send_settlements().await });
-    let controlled = Arc::clone(consumer);
-    parts.spawn(async move {
-        control::answer(mailbox, &controlled).await;
-    });
+    let scaled = Arc::clone(consumer);
+    parts.spawn(async move { scaled.slots.scale_down().await });
 }
 
-/// Tells what happens here.
-fn spawn_events(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>, queue: EventQueue) {
-    let (events, state) = (Arc::clone(&consumer.events), Arc::clone(&consumer.state));
-    parts.spawn(async move { heartbeat::beat(&events, &state).await });
-    let connection = consumer.broker.connection().settings().clone();
-    let dispatcher = EventDispatcher::new(connection, consumer.broker.keys().clone());
+/// Tells what happens here, and obeys what it is told; `listening` hears once it does.
+async fn tell_and_obey(
+    consumer: Arc<Consumer>,
+    queue: EventQueue,
+    shutdown: Shutdown,
+    listening: oneshot::Sender<Result<(), TransportError>>,
+) {
+    let broker = &consumer.broker;
+    let dispatcher =
+        EventDispatcher::new(broker.connection().settings().clone(), broker.keys().clone());
     let sender = Sender { node: consumer.config.node.clone(), pid: std::process::id() };
-    let events = Arc::clone(&consumer.events);
-    parts.spawn(async move { queue.send(&events, &dispatcher, &sender).await });
+    let panel = Panel::new(Arc::clone(&consumer), shutdown);
+    let controlled = async {
+        if consumer.config.remote_control == RemoteControl::Off {
+            // Whoever waits hears that there is nothing to wait for.
+            drop(listening);
+        } else {
+            panel.answer(listening).await;
+        }
+    };
+    tokio::join!(
+        heartbeat::beat(&consumer.events, &consumer.state),
+        queue.send(&consumer.events, &dispatcher, &sender),
+        controlled,
+    );
 }
 
 /// Consumes until the shutdown begins, which it does by itself when too many slots are stuck.

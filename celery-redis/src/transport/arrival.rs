@@ -3,10 +3,11 @@
 //! `BLMOVE list list RIGHT RIGHT` blocks until the list has an element and puts it back where it
 //! was: a peek. kombu's `BRPOP` pops, and what it popped exists nowhere until it is recorded.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
@@ -21,25 +22,57 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Arrivals {
     settings: ConnectionSettings,
-    waiters: Vec<Waiter>,
-    woken: Arc<Notify>,
+    waiters: Mutex<Vec<Arc<Waiter>>>,
+    changed: Notify,
+    woken: Notify,
 }
 
 #[derive(Debug)]
 struct Waiter {
     list: String,
     armed: Notify,
+    retired: Notify,
+}
+
+impl Waiter {
+    fn new(list: &str) -> Arc<Self> {
+        Arc::new(Self { list: list.to_owned(), armed: Notify::new(), retired: Notify::new() })
+    }
 }
 
 impl Arrivals {
-    pub(super) fn new(settings: ConnectionSettings, lists: impl Iterator<Item = String>) -> Self {
-        let waiters = lists.map(|list| Waiter { list, armed: Notify::new() }).collect();
-        Self { settings, waiters, woken: Arc::new(Notify::new()) }
+    pub(super) fn new(settings: ConnectionSettings, lists: &[String]) -> Self {
+        let waiters = lists.iter().map(|list| Waiter::new(list)).collect();
+        Self {
+            settings,
+            waiters: Mutex::new(waiters),
+            changed: Notify::new(),
+            woken: Notify::new(),
+        }
+    }
+
+    /// Watches these lists from now on, and wakes whoever waits for the others.
+    pub(super) fn watch_only(&self, lists: &[String]) {
+        let mut waiters = self.waiters();
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            waiters.drain(..).partition(|waiter| lists.contains(&waiter.list));
+        *waiters = kept;
+        for list in lists {
+            if !waiters.iter().any(|waiter| waiter.list == *list) {
+                waiters.push(Waiter::new(list));
+            }
+        }
+        for waiter in gone {
+            waiter.retired.notify_one();
+        }
+        drop(waiters);
+        self.changed.notify_one();
+        self.woken.notify_one();
     }
 
     /// Ends when one of the lists has, or had, a message since the last call.
     pub(super) async fn wait(&self) {
-        for waiter in &self.waiters {
+        for waiter in self.waiters().iter() {
             waiter.armed.notify_one();
         }
         self.woken.notified().await;
@@ -47,7 +80,37 @@ impl Arrivals {
 
     /// Runs all waiters.
     pub(super) async fn watch(&self) {
-        join_all(self.waiters.iter().map(|waiter| self.watch_one(waiter))).await;
+        let mut watched = Vec::new();
+        let mut running = FuturesUnordered::new();
+        loop {
+            let now = self.waiters().clone();
+            for waiter in &now {
+                if !watched.iter().any(|known| Arc::ptr_eq(known, waiter)) {
+                    running.push(self.watch_until_retired(Arc::clone(waiter)));
+                }
+            }
+            watched = now;
+            // A retired waiter ends; there is nothing to do about it.
+            let ended = async {
+                while running.next().await.is_some() {}
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = ended => {}
+            }
+        }
+    }
+
+    async fn watch_until_retired(&self, waiter: Arc<Waiter>) {
+        tokio::select! {
+            () = waiter.retired.notified() => {}
+            () = self.watch_one(&waiter) => {}
+        }
+    }
+
+    fn waiters(&self) -> MutexGuard<'_, Vec<Arc<Waiter>>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn watch_one(&self, waiter: &Waiter) {

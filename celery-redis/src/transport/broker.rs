@@ -1,7 +1,7 @@
 //! Fetching: from a queue's lists into this process's hands, in one step.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -44,8 +44,10 @@ pub struct Broker {
     connection: Arc<Connection>,
     keys: Keys,
     options: BrokerOptions,
-    lists: Vec<List>,
+    consumed: RwLock<Arc<Consumed>>,
     process: RwLock<Arc<Process>>,
+    /// Slots, as people are told.
+    pub(super) concurrency: AtomicUsize,
     sequence: AtomicU64,
     /// Deliveries numbered below this, and not live, are settled, or their claim failed. One that
     /// failed may still be under way, and be executed at any time.
@@ -58,6 +60,32 @@ pub struct Broker {
     pub(super) deferred: tokio::sync::Notify,
     /// Microseconds that Redis's clock is ahead of ours.
     pub(super) clock_ahead: AtomicI64,
+}
+
+/// The queues that are consumed now.
+#[derive(Debug)]
+struct Consumed {
+    queues: Vec<String>,
+    /// Every list of theirs, in the order they are served.
+    lists: Vec<List>,
+}
+
+impl Consumed {
+    fn new(queues: Vec<String>, keys: &Keys) -> Self {
+        let lists = (0..4)
+            .flat_map(|step| queues.iter().map(move |queue| (step, queue)))
+            .map(|(step, queue)| List {
+                key: keys.lists(queue)[step].clone(),
+                queue: queue.clone(),
+                suffix: unacked_suffix(queue),
+            })
+            .collect();
+        Self { queues, lists }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.lists.iter().map(|list| list.key.clone()).collect()
+    }
 }
 
 /// One list of a queue.
@@ -103,23 +131,16 @@ impl Broker {
     /// A consumer of `options.queues`; nothing is sent before [`Broker::register`].
     pub fn new(connection: Arc<Connection>, options: BrokerOptions) -> Arc<Self> {
         let keys = Keys::new(&options.global_keyprefix);
-        let lists: Vec<List> = (0..4)
-            .flat_map(|step| options.queues.iter().map(move |queue| (step, queue)))
-            .map(|(step, queue)| List {
-                key: keys.lists(queue)[step].clone(),
-                queue: queue.clone(),
-                suffix: unacked_suffix(queue),
-            })
-            .collect();
-        let arrivals =
-            Arrivals::new(connection.settings().clone(), lists.iter().map(|list| list.key.clone()));
+        let consumed = Consumed::new(options.queues.clone(), &keys);
+        let arrivals = Arrivals::new(connection.settings().clone(), &consumed.keys());
         Arc::new(Self {
             process: RwLock::new(Arc::new(Process::new(&keys))),
             settlements: Settlements::new(),
             connection,
             keys,
+            consumed: RwLock::new(Arc::new(consumed)),
+            concurrency: AtomicUsize::new(options.description.concurrency),
             options,
-            lists,
             sequence: AtomicU64::new(0),
             concluded: AtomicU64::new(0),
             claiming: tokio::sync::Mutex::default(),
@@ -135,6 +156,7 @@ impl Broker {
     ///
     /// Must not be cancelled: what was taken would come back only with the next renewal.
     pub async fn claim(self: &Arc<Self>, limit: usize) -> Result<Claim, TransportError> {
+        let consumed = self.consumed();
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let claiming = self.begin_claim(limit).await;
         let process = self.process();
@@ -145,17 +167,22 @@ impl Broker {
             .key(self.keys.unacked_index())
             .key(&process.held);
         script.arg(limit).arg(format!("{}.", process.id)).arg(claiming.first).arg(CLAIM_BYTES);
-        for list in &self.lists {
+        for list in &consumed.lists {
             script.key(&list.key).arg(&list.suffix);
         }
         let reply = self.connection.script("fetch messages", &script).await;
-        let deliveries = reply.map(|reply| self.received(&process, reply));
+        let deliveries = reply.map(|reply| self.received(&process, &consumed, reply));
         drop(claiming);
         Ok(deliveries?.map_or(Claim::LeaseGone, Claim::Deliveries))
     }
 
     /// The deliveries in a claim's reply; `None` for a process whose lease is gone.
-    fn received(self: &Arc<Self>, process: &Arc<Process>, reply: Value) -> Option<Vec<Delivery>> {
+    fn received(
+        self: &Arc<Self>,
+        process: &Arc<Process>,
+        consumed: &Consumed,
+        reply: Value,
+    ) -> Option<Vec<Delivery>> {
         let Value::Array(reply) = reply else {
             return None;
         };
@@ -167,7 +194,7 @@ impl Broker {
             Some(Value::BulkString(message)),
         ) = (fields.next(), fields.next(), fields.next())
         {
-            let list = &self.lists[usize::try_from(list).unwrap_or(1).saturating_sub(1)];
+            let list = &consumed.lists[usize::try_from(list).unwrap_or(1).saturating_sub(1)];
             let tag = String::from_utf8_lossy(&tag).into_owned();
             deliveries.push(self.lend(
                 process,
@@ -239,6 +266,46 @@ impl Broker {
         Ok(returned)
     }
 
+    /// The queues that are consumed now, in the order they are served.
+    pub fn queues(&self) -> Vec<String> {
+        self.consumed().queues.clone()
+    }
+
+    /// Consumes one more queue, after all others; whether that is a change.
+    pub fn add_queue(&self, queue: &str) -> bool {
+        self.change_queues(|queues| {
+            let new = !queues.iter().any(|known| known == queue);
+            if new {
+                queues.push(queue.to_owned());
+            }
+            new
+        })
+    }
+
+    /// Consumes a queue no more; whether that is a change. What was taken from it is done.
+    pub fn cancel_queue(&self, queue: &str) -> bool {
+        self.change_queues(|queues| {
+            let before = queues.len();
+            queues.retain(|known| known != queue);
+            queues.len() < before
+        })
+    }
+
+    fn change_queues(&self, change: impl FnOnce(&mut Vec<String>) -> bool) -> bool {
+        let mut current = self.consumed.write().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = current.queues.clone();
+        let changed = change(&mut queues);
+        if changed {
+            *current = Arc::new(Consumed::new(queues, &self.keys));
+            self.arrivals.watch_only(&current.keys());
+        }
+        changed
+    }
+
+    fn consumed(&self) -> Arc<Consumed> {
+        Arc::clone(&self.consumed.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Sends what has been settled; runs until the broker is closed.
     pub async fn send_settlements(&self) {
         self.settlements.run(&self.connection, &self.keys).await;
@@ -286,7 +353,8 @@ impl Broker {
     }
 
     pub(super) fn queue_of(&self, list: &str) -> String {
-        self.lists
+        self.consumed()
+            .lists
             .iter()
             .find(|known| known.key == list)
             .map_or_else(|| reclaim::queue_of_list(&self.keys, list), |known| known.queue.clone())

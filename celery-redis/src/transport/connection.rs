@@ -287,7 +287,7 @@ impl Connection {
         Err(self.error(action, source))
     }
 
-    fn error(&self, action: &'static str, source: RedisError) -> TransportError {
+    pub(super) fn error(&self, action: &'static str, source: RedisError) -> TransportError {
         let server = self.settings.to_string();
         if outage::is_outage(&source) {
             TransportError::Outage { server, source }

@@ -55,9 +55,9 @@ impl Keys {
         self.key(&format!("_kombu.binding_permanent.{exchange}"))
     }
 
-    /// The member that binds `queue` under its own name.
-    pub fn direct_binding(queue: &str) -> String {
-        format!("{queue}{SEPARATOR}{SEPARATOR}{queue}")
+    /// The member that binds `queue` for messages with `routing_key`.
+    pub fn direct_binding(queue: &str, routing_key: &str) -> String {
+        format!("{routing_key}{SEPARATOR}{SEPARATOR}{queue}")
     }
 
     /// The queue in a binding's member.
@@ -83,6 +83,11 @@ impl Keys {
     /// Sorted set of revoked tasks: id → epoch seconds until which it is remembered.
     pub fn revoked(&self) -> String {
         self.key("_celery_redis.revoked")
+    }
+
+    /// Sorted set of revoked stamps: `["name", value]` → epoch seconds until which it is remembered.
+    pub fn revoked_stamps(&self) -> String {
+        self.key("_celery_redis.revoked_stamps")
     }
 
     /// Pattern of all bindings, and what precedes the exchange in a match.
@@ -211,6 +216,6 @@ mod tests {
 
     #[test]
     fn a_binding_names_its_queue() {
-        assert_eq!(Keys::bound_queue(&Keys::direct_binding("mails")), Some("mails"));
+        assert_eq!(Keys::bound_queue(&Keys::direct_binding("mails", "mails")), Some("mails"));
     }
 }

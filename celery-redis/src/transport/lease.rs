@@ -4,6 +4,7 @@
 //! must not hide that the old one is dead. Model step: `renew`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -62,19 +63,35 @@ impl Broker {
     /// old one a lease again that others may have ended meanwhile.
     pub async fn register(&self) -> Result<(), TransportError> {
         let process = self.process();
-        let description = serde_json::to_string(&self.options().description).unwrap_or_default();
         let mut script = scripts::REGISTER.prepare_invoke();
         script
             .key(self.keys().processes())
             .key(&process.alive)
             .arg(&process.id)
             .arg(millis(self.options().lease))
-            .arg(description);
+            .arg(self.description());
         let registered = self.connection().script("register the process", &script).await;
         if registered.is_err() {
             self.replace_process(&process, Arc::new(Process::new(self.keys())));
         }
         registered
+    }
+
+    /// Tells people of the queues and slots that this process has now.
+    pub async fn describe(&self, concurrency: usize) -> Result<(), TransportError> {
+        self.concurrency.store(concurrency, Ordering::Relaxed);
+        let mut script = scripts::DESCRIBE.prepare_invoke();
+        script.key(self.keys().processes()).arg(&self.process().id).arg(self.description());
+        self.connection().script("describe the process", &script).await
+    }
+
+    fn description(&self) -> String {
+        let description = Description {
+            queues: self.queues(),
+            concurrency: self.concurrency.load(Ordering::Relaxed),
+            ..self.options().description.clone()
+        };
+        serde_json::to_string(&description).unwrap_or_default()
     }
 
     /// Renews the lease on all that this process holds.

@@ -58,10 +58,20 @@ impl Publisher {
 
     /// Binds a queue under its own name, for producers that send through a named exchange.
     pub async fn bind(&self, queue: &str) -> Result<(), TransportError> {
-        let member = Keys::direct_binding(queue);
+        self.bind_to(queue, queue, queue).await
+    }
+
+    /// Binds a queue to a direct exchange.
+    pub async fn bind_to(
+        &self,
+        queue: &str,
+        exchange: &str,
+        routing_key: &str,
+    ) -> Result<(), TransportError> {
+        let member = Keys::direct_binding(queue, routing_key);
         let mut pipeline = redis::pipe();
-        pipeline.sadd(self.keys.binding(queue), &member).ignore();
-        pipeline.sadd(self.keys.permanent_binding(queue), &member).ignore();
+        pipeline.sadd(self.keys.binding(exchange), &member).ignore();
+        pipeline.sadd(self.keys.permanent_binding(exchange), &member).ignore();
         self.connection.pipeline("bind a queue", &pipeline).await
     }
 

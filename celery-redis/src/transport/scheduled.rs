@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::broker::Broker;
@@ -11,6 +12,15 @@ use super::scripts;
 
 /// Messages promoted in one step, so that Redis serves others in between.
 const BATCH: usize = 100;
+
+/// A message that waits for its instant.
+#[derive(Debug, Clone)]
+pub struct ScheduledMessage {
+    /// The queue that it goes back to.
+    pub queue: String,
+    /// Its bytes.
+    pub envelope: Bytes,
+}
 
 impl Broker {
     /// Puts what is due into its list; the time until the next is due. Model step: `promote`.
@@ -28,6 +38,39 @@ impl Broker {
             self.connection().script("promote due messages", &script).await?;
         self.set_clock(now);
         Ok(u64::try_from(wait).ok().map(Duration::from_millis))
+    }
+
+    /// Those of the next `limit` messages to come due that this process put away, or that no living
+    /// process did: what this worker has to tell of.
+    pub async fn scheduled(&self, limit: usize) -> Result<Vec<ScheduledMessage>, TransportError> {
+        let keys = self.keys();
+        let mut next = redis::pipe();
+        next.cmd("ZRANGE").arg(keys.scheduled()).arg(0).arg(limit.saturating_sub(1));
+        next.cmd("HKEYS").arg(keys.processes());
+        let (mut tags, processes): (Vec<String>, Vec<String>) =
+            self.connection().pipeline("look for scheduled messages", &next).await?;
+        let ours = self.process();
+        tags.retain(|tag| {
+            let process = tag.rsplit_once('.').map_or("", |(process, _)| process);
+            process == ours.id || !processes.iter().any(|living| living == process)
+        });
+        if tags.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = redis::cmd("HMGET");
+        read.arg(keys.scheduled_messages()).arg(tags);
+        let records: Vec<Option<Vec<u8>>> =
+            self.connection().query("read scheduled messages", &read).await?;
+        Ok(records.iter().flatten().filter_map(|record| self.scheduled_message(record)).collect())
+    }
+
+    /// Reads `<length of list>:<list><message>`.
+    fn scheduled_message(&self, record: &[u8]) -> Option<ScheduledMessage> {
+        let colon = record.iter().position(|byte| *byte == b':')?;
+        let length: usize = std::str::from_utf8(&record[..colon]).ok()?.parse().ok()?;
+        let (list, envelope) = record[colon + 1..].split_at_checked(length)?;
+        let queue = self.queue_of(std::str::from_utf8(list).ok()?);
+        Some(ScheduledMessage { queue, envelope: Bytes::copy_from_slice(envelope) })
     }
 
     /// The time on Redis's clock, as far as the last promotion told it.

@@ -14,7 +14,9 @@ macro_rules! script {
 script!(CLAIM, "claim");
 script!(SETTLE, "settle");
 script!(STORE_RESULT, "store_result");
+script!(STORE_REVOKED, "store_revoked");
 script!(REGISTER, "register");
+script!(DESCRIBE, "describe");
 script!(RENEW, "renew");
 script!(RECLAIM, "reclaim");
 script!(REQUEUE, "requeue");

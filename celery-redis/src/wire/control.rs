@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -19,12 +20,18 @@ pub struct Request {
     /// Its arguments.
     #[serde(default, deserialize_with = "or_default")]
     pub arguments: Map<String, Value>,
-    /// Nodes that are meant; all where absent.
-    #[serde(default)]
-    destination: Option<Vec<String>>,
+    /// Nodes that are meant; all where absent or empty.
+    #[serde(default, deserialize_with = "or_default")]
+    destination: Vec<String>,
     /// Pattern for the nodes that are meant.
     #[serde(default)]
     pattern: Option<String>,
+    /// What kind of pattern: `glob` or `pcre`.
+    #[serde(default)]
+    matcher: Option<String>,
+    /// The asker's clock.
+    #[serde(skip)]
+    pub clock: Option<u64>,
     /// Identifies the request in its replies.
     #[serde(default)]
     ticket: Option<String>,
@@ -49,6 +56,8 @@ struct Broadcast {
 struct BroadcastHeaders {
     #[serde(default)]
     expires: Option<f64>,
+    #[serde(default)]
+    clock: Option<u64>,
 }
 
 impl Request {
@@ -58,14 +67,23 @@ impl Request {
         if broadcast.headers.expires.is_some_and(|expires| expires < now) {
             return None;
         }
-        serde_json::from_slice(&STANDARD.decode(broadcast.body).ok()?).ok()
+        let mut request: Self =
+            serde_json::from_slice(&STANDARD.decode(broadcast.body).ok()?).ok()?;
+        request.clock = broadcast.headers.clock;
+        Some(request)
     }
 
-    /// Whether `node` is meant: it is named, or nobody is. Nodes chosen by a pattern are not.
+    /// Whether `node` is meant: it is named, or a pattern matches it, or nobody is chosen
+    /// (`kombu.pidbox`, `handle_message`).
     pub fn concerns(&self, node: &str) -> bool {
-        match &self.destination {
-            Some(nodes) => nodes.iter().any(|name| name == node),
-            None => self.pattern.is_none(),
+        if !self.destination.is_empty() {
+            return self.destination.iter().any(|name| name == node);
+        }
+        match (&self.pattern, &self.matcher) {
+            (Some(pattern), Some(matcher)) if !pattern.is_empty() && !matcher.is_empty() => {
+                matches(node, pattern, matcher)
+            }
+            _ => true,
         }
     }
 
@@ -95,6 +113,52 @@ impl Request {
             },
         })
     }
+}
+
+/// Whether the pattern matches the name; one that nobody understands matches none.
+fn matches(node: &str, pattern: &str, matcher: &str) -> bool {
+    let pattern = match matcher {
+        "glob" => format!("(?s)^{}$", glob(pattern)),
+        // `re.match`: from the start, not to the end.
+        "pcre" => format!("^(?:{pattern})"),
+        _ => return false,
+    };
+    Regex::new(&pattern).is_ok_and(|pattern| pattern.is_match(node))
+}
+
+/// Python's `fnmatch` as a regular expression.
+fn glob(pattern: &str) -> String {
+    let mut expression = String::new();
+    let mut rest = pattern;
+    while let Some(character) = rest.chars().next() {
+        rest = &rest[character.len_utf8()..];
+        match character {
+            '*' => expression.push_str(".*"),
+            '?' => expression.push('.'),
+            '[' => match set(rest) {
+                Some((set, after)) => {
+                    expression.push_str(&set);
+                    rest = after;
+                }
+                None => expression.push_str("\\["),
+            },
+            other => expression.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    expression
+}
+
+/// `[seq]` or `[!seq]` after its bracket, and what follows it.
+fn set(rest: &str) -> Option<(String, &str)> {
+    let negated = rest.strip_prefix('!');
+    let body = negated.unwrap_or(rest);
+    // A bracket that comes first belongs to the set.
+    let first = body.chars().next()?.len_utf8();
+    let end = first + body[first..].find(']')?;
+    let members = body[..end].replace('\\', "\\\\").replace('[', "\\[").replace(']', "\\]");
+    let members = members.replace('^', "\\^").replace('&', "\\&").replace('~', "\\~");
+    let not = if negated.is_some() { "^" } else { "" };
+    Some((format!("[{not}{members}]"), &body[end + 1..]))
 }
 
 #[derive(Serialize)]
@@ -156,7 +220,32 @@ mod tests {
         assert!(to(Value::Null, Value::Null));
         assert!(to(json!(["b@h", "a@h"]), Value::Null));
         assert!(!to(json!(["b@h"]), Value::Null));
-        assert!(!to(Value::Null, json!("b*")));
+        assert!(to(json!([]), Value::Null));
+        // Without a matcher a pattern says nothing.
+        assert!(to(Value::Null, json!("b*")));
+    }
+
+    #[test]
+    fn a_pattern_chooses_nodes_as_in_python() {
+        for (matcher, pattern, expected) in [
+            ("glob", "celery@*", true),
+            ("glob", "celery@h?st-[0-9]", true),
+            ("glob", "celery@host-[!0-9]", false),
+            ("glob", "celery", false),
+            ("glob", "*.st*", false),
+            ("glob", "[", false),
+            ("glob", "celery@host-[]2]", true),
+            ("pcre", "celery", true),
+            ("pcre", "celery@host-\\d$", true),
+            ("pcre", "host", false),
+            ("pcre", "a|celery", true),
+            ("pcre", "(", false),
+            ("soundex", "celery@host-2", false),
+        ] {
+            let body = json!({"method": "ping", "pattern": pattern, "matcher": matcher});
+            let request = Request::decode(&broadcast(&body, 10.0), 9.0).unwrap();
+            assert_eq!(request.concerns("celery@host-2"), expected, "{matcher} {pattern}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             .register::<tasks::typed>()
             .register::<tasks::sleep>()
             .register_blocking::<tasks::block>()
+            .register::<tasks::hog>()
             .register::<tasks::incr>()
             .register::<tasks::fail>()
             .register::<tasks::panic>()
