@@ -467,7 +467,7 @@ def test_a_running_task_is_terminated(app, programs, redis, acks_late):
 
 
 def test_a_terminated_task_that_blocks_is_answered_and_keeps_its_slot(app, programs, redis):
-    ours(programs, "-c", "2")
+    ours(programs, "-c", "2", WORKER_STUCK_SLOTS="0")
     running = app.send_task("bench.block", (3,))
     until(lambda: ask(app, "active"), "it runs")
 

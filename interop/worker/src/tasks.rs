@@ -225,6 +225,8 @@ pub(crate) async fn note(
     noted
         .map(|_| ())
         .map_err(|error| context.fail(Exception::builtin("ConnectionError", error.to_string())))
+}
+
 /// Keeps a thread of the runtime from everybody else, as no task should.
 #[celery::task(name = "bench.hog")]
 pub(crate) async fn hog(seconds: f64) -> TaskResult<f64> {
