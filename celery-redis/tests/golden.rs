@@ -355,3 +355,22 @@ fn a_retry_with_other_arguments_keeps_what_follows() {
     let follows = |message: &Message| format!("{:?}", message.body.embed);
     assert_eq!(follows(&after), follows(&before));
 }
+
+#[test]
+fn a_retry_with_other_keywords_replaces_what_was_given_by_position() {
+    let message = &envelopes("retry-republish")[0];
+    let envelope = python_json::to_string(message).unwrap();
+    let retried = |args: Option<&[Value]>, kwargs: Option<Value>| {
+        let kwargs = kwargs.map(|kwargs| kwargs.as_object().unwrap().clone());
+        let changed =
+            Retried { args, kwargs: kwargs.as_ref(), names: &["x", "y"], ..Retried::default() };
+        let again = retry::retried(envelope.as_bytes(), &changed, Utc::now(), "gen1@host").unwrap();
+        let body = Message::decode(&again).unwrap().body;
+        (json!(body.args), json!(body.kwargs))
+    };
+    assert_eq!(retried(None, Some(json!({"x": 7, "y": 8}))), (json!([7]), json!({"y": 8})));
+    assert_eq!(retried(None, Some(json!({"y": 8}))), (json!([1]), json!({"y": 8})));
+    assert_eq!(retried(Some(&[json!(5)]), None), (json!([5]), json!({})));
+    let both = retried(Some(&[json!(5)]), Some(json!({"y": 1})));
+    assert_eq!(both, (json!([5]), json!({"y": 1})));
+}

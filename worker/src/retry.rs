@@ -41,7 +41,15 @@ pub(crate) fn again(request: &Request, retry: Retry, now: DateTime<Utc>, origin:
             }
         },
     };
-    let changed = Retried { eta, args: retry.args.as_deref(), kwargs: retry.kwargs.as_ref() };
+    let parameters = request.task.parameters.iter();
+    let names: Vec<&str> = parameters.map(|name| name.trim_start_matches("r#")).collect();
+    let changed = Retried {
+        eta,
+        args: retry.args.as_deref(),
+        kwargs: retry.kwargs.as_ref(),
+        names: &names,
+        ignore_result: options.ignore_result.unwrap_or(false),
+    };
     match retry::retried(&request.envelope, &changed, now, origin) {
         Ok(bytes) => Again::Send {
             message: Encoded {

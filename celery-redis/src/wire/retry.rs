@@ -23,6 +23,11 @@ pub struct Retried<'a> {
     pub args: Option<&'a [Value]>,
     /// Other keyword arguments.
     pub kwargs: Option<&'a Map<String, Value>>,
+    /// Names of the task's arguments, in their order: one that is given by name takes the place of
+    /// one that was given by position, and the other way round.
+    pub names: &'a [&'a str],
+    /// Whether the task drops its results, for a message that does not say.
+    pub ignore_result: bool,
 }
 
 /// The same call once more: same id and everything else, one retry more, and what is `changed`.
@@ -46,6 +51,9 @@ pub fn retried(
         let retries: u32 = headers.read("retries").unwrap_or(0);
         headers.set("retries", &retries.saturating_add(1))?;
         headers.set("eta", &eta)?;
+        if headers.get("ignore_result").is_some_and(|value| value.get() == "null") {
+            headers.set("ignore_result", &changed.ignore_result)?;
+        }
         if headers.read::<String>("parent_id").is_none() {
             let id: Option<String> = headers.read("id");
             headers.set("parent_id", &id)?;
@@ -84,8 +92,8 @@ fn call_with(
     headers: &mut RawMap,
     properties: &mut RawMap,
 ) -> serde_json::Result<()> {
-    let args = changed.args.unwrap_or(&called.body.args);
-    let kwargs = changed.kwargs.unwrap_or(&called.body.kwargs);
+    let (args, kwargs) = arguments(changed, called);
+    let (args, kwargs) = (args.as_slice(), &kwargs);
     let embed = &called.body.embed;
     let mut follows = RawMap::default();
     follows.set("callbacks", &embed.callbacks)?;
@@ -100,6 +108,30 @@ fn call_with(
     headers.remove("compression");
     headers.set("argsrepr", &python_repr::args(args))?;
     headers.set("kwargsrepr", &python_repr::kwargs(kwargs))
+}
+
+/// What is kept of the old arguments beside new ones.
+fn arguments(changed: &Retried<'_>, called: &Message) -> (Vec<Value>, Map<String, Value>) {
+    match (changed.args, changed.kwargs) {
+        (Some(args), Some(kwargs)) => (args.to_vec(), kwargs.clone()),
+        (Some(args), None) => {
+            let mut kwargs = called.body.kwargs.clone();
+            for name in changed.names.iter().take(args.len()) {
+                kwargs.shift_remove(*name);
+            }
+            (args.to_vec(), kwargs)
+        }
+        (None, Some(kwargs)) => {
+            let (mut args, mut kwargs) = (called.body.args.clone(), kwargs.clone());
+            for (argument, name) in args.iter_mut().zip(changed.names) {
+                if let Some(value) = kwargs.shift_remove(*name) {
+                    *argument = value;
+                }
+            }
+            (args, kwargs)
+        }
+        (None, None) => (called.body.args.clone(), called.body.kwargs.clone()),
+    }
 }
 
 /// Protocol 1 has the same fields in its body.

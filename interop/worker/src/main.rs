@@ -5,6 +5,7 @@
 
 mod integration;
 mod limited;
+mod retried;
 mod tasks;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             .register::<tasks::progress>();
         integration::register(registry);
         limited::register(registry);
+        retried::register(registry);
         Ok(())
     })
 }
