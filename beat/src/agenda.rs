@@ -97,7 +97,9 @@ pub fn next_slot(entry: &Entry, cursor: DateTime<Utc>) -> Option<DateTime<Utc>> 
 
 /// Slots before its beginning are none.
 fn from(entry: &Entry, cursor: DateTime<Utc>) -> DateTime<Utc> {
-    entry.not_before.map_or(cursor, |start| cursor.max(start - TimeDelta::microseconds(1)))
+    let until = |start: DateTime<Utc>| start - TimeDelta::microseconds(1);
+    let early = entry.not_before.and_then(|start| entry.schedule.due(cursor, until(start)));
+    early.unwrap_or(cursor)
 }
 
 /// What to do for `entry` at `now`, its slots until `cursor` being dealt with.
@@ -279,6 +281,16 @@ mod tests {
         let late = sent(daily.clone(), "2026-01-01T00:00:00Z", "2026-12-24T00:00:00Z");
         assert_eq!(late, ["22 03:00"]);
         assert_eq!(sent(daily, "2026-01-01T00:00:00Z", "2026-11-22T02:59:59Z"), [""; 0]);
+    }
+
+    #[test]
+    fn an_interval_keeps_its_instants_when_it_begins_later() {
+        let mut minutely = entry("every 1m");
+        minutely.not_before = Some(utc("2026-11-23T03:00:30Z"));
+
+        let next = next_slot(&minutely, utc("2026-11-01T00:00:10Z"));
+
+        assert_eq!(next, Some(utc("2026-11-23T03:01:10Z")));
     }
 
     #[test]

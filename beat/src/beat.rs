@@ -16,6 +16,7 @@ use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::entry::Entry;
 use crate::leading::{Leading, Memory, Progress};
+use crate::source::Journal;
 use crate::watchdog::Progressing;
 
 /// The time between two ticks of a beat.
@@ -31,6 +32,7 @@ const TICK_TTL: Duration = Duration::from_secs(60);
 pub struct Beat {
     state: BeatState,
     entries: watch::Receiver<Option<Arc<[Entry]>>>,
+    journal: Arc<Journal>,
     node: String,
     process: String,
     producer: Producer,
@@ -105,17 +107,18 @@ struct Announced {
 }
 
 impl Beat {
-    /// A beat named `node` that sends `entries`, from when there are any. It ends when it could
-    /// not tick for `max_silence`.
+    /// A beat named `node` that sends `entries`, from when there are any, and notes in `journal`
+    /// what it sent. It ends when it could not tick for `max_silence`.
     pub fn new(
         state: BeatState,
         entries: watch::Receiver<Option<Arc<[Entry]>>>,
+        journal: Arc<Journal>,
         node: String,
         max_silence: Duration,
     ) -> Self {
         let process = format!("{node}/{}", Uuid::new_v4());
         let (producer, progress) = (Producer::current(), Progressing::default());
-        Self { state, entries, node, process, producer, max_silence, progress }
+        Self { state, entries, journal, node, process, producer, max_silence, progress }
     }
 
     /// What a watchdog looks at.
@@ -212,7 +215,8 @@ impl Beat {
         }
         let Some(term) = leading.as_mut().filter(|_| !heartbeat.paused) else { return Ok(()) };
         match term.send(&self.state, &self.producer, memory, now).await? {
-            Progress::Idle | Progress::Sent => {}
+            Progress::Idle => {}
+            Progress::Sent(fired) => self.journal.note(fired),
             Progress::Outdated => (*known, *leading) = (None, None),
         }
         Ok(())

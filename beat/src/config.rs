@@ -7,7 +7,8 @@ use celery_redis::transport::beat_state::BeatState;
 use celery_redis::transport::connection::{
     Connection, ConnectionOptions, ConnectionSettings, UrlError,
 };
-use settings::{Broker, ConfigError, Env, ExposeSecret};
+use settings::{Broker, ConfigError, Env, ExposeSecret, database_url};
+use shared_models::Database;
 
 use crate::source::Source;
 
@@ -22,6 +23,7 @@ pub struct Config {
     /// Where the messages and the last runs are.
     pub broker: Broker,
     /// `BEAT_QUEUE`: the queue of the entries that name none. `BEAT_FILE`: a file of entries.
+    /// `BEAT_SCHEDULER`: `file`, or `database` for django-celery-beat's tables in `DATABASE_URL`.
     pub source: Source,
     /// The name of this beat; with another one on the same machine, each needs its own.
     pub node: String,
@@ -36,8 +38,19 @@ pub struct Overrides {
     pub queue: Option<String>,
     /// In place of `BEAT_FILE`.
     pub file: Option<PathBuf>,
+    /// In place of `BEAT_SCHEDULER`.
+    pub scheduler: Option<Scheduler>,
     /// In place of `beat@` and the host's name.
     pub node: Option<String>,
+}
+
+/// Where entries are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scheduler {
+    /// In beat itself, and in a file
+    File,
+    /// In django-celery-beat's tables
+    Database,
 }
 
 /// `CELERY_BROKER_URL` does not lead to a Redis.
@@ -61,11 +74,21 @@ impl Config {
             Some(file) => Some(file),
             None => env.text("BEAT_FILE")?.map(PathBuf::from),
         };
+        let words = [("file", Scheduler::File), ("database", Scheduler::Database)];
+        let scheduler = match overrides.scheduler {
+            Some(scheduler) => Some(scheduler),
+            None => env.one_of("BEAT_SCHEDULER", &words)?,
+        };
         Ok(Self {
             broker: Broker::from_env(env)?,
-            source: match file {
-                Some(path) => Source::File { path, queue },
-                None => Source::BuiltIn { queue },
+            source: match (scheduler.unwrap_or(Scheduler::File), file) {
+                (Scheduler::File, Some(path)) => Source::File { path, queue },
+                (Scheduler::File, None) => Source::BuiltIn { queue },
+                (Scheduler::Database, None) => Source::Database { database: database(env)?, queue },
+                (Scheduler::Database, Some(_)) => {
+                    let allowed = "empty: the scheduler is database";
+                    return Err(env.invalid("BEAT_FILE", allowed));
+                }
             },
             node: overrides.node.unwrap_or_else(default_node),
             max_silence: env
@@ -90,6 +113,13 @@ impl Config {
     }
 }
 
+fn database(env: &Env) -> Result<Database, ConfigError> {
+    Database::connect(&database_url(env)?, 1).map_err(|_| {
+        let allowed = "postgres://…, postgresql://…, sqlite://PATH or the path of a SQLite file";
+        env.invalid_secret("DATABASE_URL", allowed)
+    })
+}
+
 fn default_node() -> String {
     let host = hostname::get().map(|name| name.to_string_lossy().into_owned());
     format!("beat@{}", host.unwrap_or_else(|_| "localhost".to_owned()))
@@ -111,6 +141,7 @@ mod tests {
         let overrides = Overrides {
             queue: Some("night".into()),
             file: Some("b.toml".into()),
+            scheduler: None,
             node: Some("beat@a".into()),
         };
         let config = Config::from_env(&env, overrides).unwrap();

@@ -40,11 +40,18 @@ pub(crate) struct Memory {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Some entries were dealt with; there may be more that are due.
-    Sent,
+    Sent(Vec<Fired>),
     /// Nothing is due.
     Idle,
     /// What is in Redis is not what this was decided from: look again.
     Outdated,
+}
+
+/// A slot that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fired {
+    pub(crate) entry: String,
+    pub(crate) at: DateTime<Utc>,
 }
 
 impl Leading {
@@ -109,10 +116,12 @@ impl Leading {
         let Sending::Leading { sent, tails } = state.send(&self.lease, &slots).await? else {
             return Ok(Progress::Outdated);
         };
+        let mut fired = Vec::with_capacity(slots.len());
         for (slot, _) in slots.iter().zip(&sent).filter(|(_, sent)| **sent) {
             memory.cursors.insert(slot.entry.clone(), slot.slot);
             if let Some((message, at)) = &slot.message {
                 announce::sent(slot, message, *at);
+                fired.push(Fired { entry: slot.entry.clone(), at: *at });
             }
         }
         for tail in tails {
@@ -125,7 +134,7 @@ impl Leading {
         if sent.contains(&false) {
             return Ok(Progress::Outdated);
         }
-        Ok(Progress::Sent)
+        Ok(Progress::Sent(fired))
     }
 
     /// The slots of a run as they are sent, each from the one before.

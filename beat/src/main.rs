@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use beat::source::{Follower, SourceError};
-use beat::{Beat, Chain, Check, Config, InvalidBroker, Overrides, Silent, check, list};
+use beat::{Beat, Chain, Check, Config, InvalidBroker, Overrides, Scheduler, Silent, check, list};
 use celery_redis::transport::beat_state::BeatStateError;
 use chrono::SecondsFormat;
 use clap::Parser;
@@ -21,12 +21,13 @@ Exit status:
   69  the broker cannot be reached (beat itself waits for it for BEAT_MAX_SILENCE seconds)
   70  beat could not tick for BEAT_MAX_SILENCE seconds, and no outage is the reason
   71  the system refused something beat needs
+  74  the database cannot be read (--list and --validate)
   78  a setting or an entry is wrong
 
 Signals: HUP loads the entries again, TERM and INT end beat.
 
-Settings: CELERY_BROKER_URL, BROKER_GLOBAL_KEYPREFIX, BEAT_QUEUE, BEAT_FILE, BEAT_MAX_SILENCE,
-RUST_LOG.";
+Settings: CELERY_BROKER_URL, BROKER_GLOBAL_KEYPREFIX, BEAT_QUEUE, BEAT_FILE, BEAT_SCHEDULER,
+DATABASE_URL, BEAT_MAX_SILENCE, RUST_LOG.";
 
 /// The loop notices by itself when it cannot tick; this is for a loop that does not go on at all.
 const WATCHDOG_DELAY: Duration = Duration::from_secs(60);
@@ -40,6 +41,9 @@ struct Arguments {
     /// A TOML file of entries, over the five built-in ones [default: BEAT_FILE]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Where entries are kept [default: BEAT_SCHEDULER, or file]
+    #[arg(long, value_enum, conflicts_with = "file", value_name = "WHERE")]
+    scheduler: Option<Scheduler>,
     /// The queue of entries that name none [default: BEAT_QUEUE, or celery]
     #[arg(short, long, value_name = "QUEUE")]
     queue: Option<String>,
@@ -93,6 +97,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Source(error) if error.is_outage() => 74,
             Self::Config(_) | Self::Broker(_) | Self::Source(_) => 78,
             Self::State(_) => 69,
             Self::Silent(silent) => {
@@ -134,6 +139,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let overrides = Overrides {
         queue: arguments.queue.clone(),
         file: arguments.file.clone(),
+        scheduler: arguments.scheduler,
         node: arguments.node.clone(),
     };
     let config = Config::from_env(&env, overrides)?;
@@ -141,7 +147,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::Runtime)?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         if arguments.list {
             show(&config, arguments.json).await
         } else if arguments.validate {
@@ -151,17 +157,21 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         } else {
             send(config).await
         }
-    })
+    });
+    // A database that does not answer must not keep beat from ending.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn send(config: Config) -> Result<ExitCode, Failure> {
     let state = config.state()?;
-    let follower = Follower::start(config.source)?;
+    let follower = Follower::start(config.source).await?;
     let signal = |kind| signal(kind).map_err(Failure::Signals);
     let hangup = signal(SignalKind::hangup())?;
     let (terminate, interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let beat = Beat::new(state, follower.entries(), config.node, config.max_silence);
+    let beat =
+        Beat::new(state, follower.entries(), follower.journal(), config.node, config.max_silence);
     let limit = config.max_silence + WATCHDOG_DELAY;
     beat.progress().watch(limit, stop_at_once).map_err(Failure::Runtime)?;
     tokio::select! {
@@ -185,8 +195,11 @@ async fn either(mut one: Signal, mut other: Signal) {
 
 async fn show(config: &Config, json: bool) -> Result<ExitCode, Failure> {
     let state = config.state()?;
-    let entries = config.source.load()?;
-    let listing = list(&state, &entries, state.now().await?).await?;
+    let loaded = config.source.load()?;
+    for sentence in &loaded.unusable {
+        log::error!("{sentence}");
+    }
+    let listing = list(&state, &loaded.entries, state.now().await?).await?;
     let mut output = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut output, &listing)
@@ -199,10 +212,14 @@ async fn show(config: &Config, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn validate(config: &Config) -> Result<ExitCode, Failure> {
-    let entries = config.source.load()?;
+    let loaded = config.source.load()?;
     let mut output = std::io::stdout().lock();
-    writeln!(output, "{}: {} entries", config.source, entries.len()).map_err(Failure::Output)?;
-    Ok(ExitCode::SUCCESS)
+    let number = loaded.entries.len();
+    writeln!(output, "{}: {number} entries", config.source).map_err(Failure::Output)?;
+    for sentence in &loaded.unusable {
+        writeln!(output, "{sentence}").map_err(Failure::Output)?;
+    }
+    Ok(if loaded.unusable.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(78) })
 }
 
 async fn tell_whether_alive(config: &Config) -> Result<ExitCode, Failure> {

@@ -136,7 +136,8 @@ impl Database {
         outcome
     }
 
-    fn unchecked(&self) -> Result<PooledConnection<Manager>, DatabaseError> {
+    /// A connection to tables of which nothing is known.
+    pub(crate) fn unchecked(&self) -> Result<PooledConnection<Manager>, DatabaseError> {
         if let Some(connection) = self.pool.try_get() {
             return Ok(connection);
         }

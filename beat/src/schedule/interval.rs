@@ -9,6 +9,9 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// More often is a loop, not a schedule.
+    pub const LEAST: TimeDelta = TimeDelta::milliseconds(10);
+
     /// An interval of `every`; `None` where that is no time at all.
     pub fn new(every: TimeDelta) -> Option<Self> {
         (every > TimeDelta::zero()).then_some(Self { every })

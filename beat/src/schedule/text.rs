@@ -1,6 +1,6 @@
 //! Schedules as they are written in files: `0 3 * * *`, `every 15m`, `at 2026-12-01T03:00:00`.
 
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 
 use super::crontab::CrontabError;
@@ -47,7 +47,7 @@ impl Schedule {
             let every = duration::parse(rest)
                 .map_err(|mistake| error(offset + mistake.offset, mistake.message))?;
             let interval = Interval::new(every)
-                .filter(|_| every >= LEAST_INTERVAL)
+                .filter(|_| every >= Interval::LEAST)
                 .ok_or_else(|| error(offset, "it must be at least 10ms".to_owned()))?;
             return Ok(Self::Interval(interval));
         }
@@ -82,9 +82,6 @@ impl Schedule {
         }
     }
 }
-
-/// More often is a loop, not a schedule.
-const LEAST_INTERVAL: TimeDelta = TimeDelta::milliseconds(10);
 
 fn instant(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     if let Ok(aware) = DateTime::parse_from_rfc3339(text) {

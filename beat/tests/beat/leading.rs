@@ -84,10 +84,12 @@ async fn a_beat_whose_lease_ended_can_neither_send_nor_forget() {
 async fn a_beat_without_entries_leaves_the_lead_to_another() {
     let broker = TestBroker::start();
     let (waiting, entries) = tokio::sync::watch::channel(None);
-    let empty = beat::Beat::new(broker.state(), entries, "beat@empty".into(), MINUTE);
+    let empty =
+        beat::Beat::new(broker.state(), entries, Arc::default(), "beat@empty".into(), MINUTE);
     let full = beat::Beat::new(
         broker.state(),
         known(built_in("celery").unwrap()),
+        Arc::default(),
         "beat@full".into(),
         MINUTE,
     );
@@ -119,7 +121,8 @@ async fn a_beat_that_cannot_tick_for_too_long_ends_and_says_why() {
     broker.server.stop();
     let entries = known(built_in("celery").unwrap());
     let patience = Duration::from_millis(300);
-    let beat = beat::Beat::new(broker.state(), entries, "beat@test".into(), patience);
+    let beat =
+        beat::Beat::new(broker.state(), entries, Arc::default(), "beat@test".into(), patience);
 
     let silent = beat.run(std::future::pending()).await.unwrap_err();
 

@@ -32,7 +32,13 @@ async fn entries_come_change_and_go_while_a_beat_leads() {
         sender.send_replace(Some(entries));
     };
     set(vec![entry("a", "every 50ms"), entry("b", "0 3 * * *")]);
-    let beat = Beat::new(broker.state(), entries, "beat@test".into(), Duration::from_secs(600));
+    let beat = Beat::new(
+        broker.state(),
+        entries,
+        Arc::default(),
+        "beat@test".into(),
+        Duration::from_secs(600),
+    );
 
     let changes = async {
         eventually("a is sent", || sent_of(&broker, "t.a") >= 2).await;

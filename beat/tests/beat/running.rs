@@ -21,7 +21,7 @@ pub(crate) fn known(entries: Vec<Entry>) -> watch::Receiver<Option<Arc<[Entry]>>
 }
 
 pub(crate) fn beat(broker: &TestBroker, entries: &[Entry], node: &str) -> Beat {
-    Beat::new(broker.state(), known(entries.to_vec()), node.to_owned(), PATIENCE)
+    Beat::new(broker.state(), known(entries.to_vec()), Arc::default(), node.to_owned(), PATIENCE)
 }
 
 /// Says that all entries ran last at `at`.
