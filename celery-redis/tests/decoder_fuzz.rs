@@ -13,13 +13,15 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use celery_redis::wire::accept::Accept;
 use celery_redis::wire::body::Body;
 use celery_redis::wire::envelope::{
     DELIVERY_COUNT, Redelivery, delivery_count, envelope_of_unacked, mark_redelivered,
     unacked_suffix,
 };
-use celery_redis::wire::message::Message;
+use celery_redis::wire::message::{Message, Undecodable};
 use celery_redis::wire::retry::{self, Retried};
+use celery_redis::wire::serializer::Serializer;
 use celery_redis::wire::{isoformat, python_json};
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
@@ -50,6 +52,13 @@ static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     seeds
 });
 
+/// A worker that takes every serialiser.
+fn decode(envelope: &[u8]) -> Result<Message, Undecodable> {
+    static EVERYTHING: LazyLock<Accept> =
+        LazyLock::new(|| Accept { serializers: Serializer::ALL.to_vec(), ..Accept::default() });
+    Message::decode_accepted(envelope, &EVERYTHING)
+}
+
 fn config() -> ProptestConfig {
     #[allow(clippy::disallowed_methods, reason = "a number of the test's own, no configuration")]
     let cases = std::env::var("DECODER_FUZZ_CASES").map_or(256, |cases| cases.parse().unwrap());
@@ -79,6 +88,11 @@ fn json_value() -> impl Strategy<Value = Value> {
         json!("+262142-12-31T23:59:59-23:59"),
         json!("0000-01-01T00:00:00+23:59"),
         json!("application/json"),
+        json!("application/x-yaml"),
+        json!("application/x-msgpack"),
+        json!("application/x-python-serialize"),
+        json!("application/x-gzip"),
+        json!("zstd"),
         json!("base64"),
         json!([]),
         json!({}),
@@ -260,7 +274,7 @@ proptest! {
 
     #[test]
     fn the_decoder_answers_whatever_arrives(Bytes(bytes) in any_message()) {
-        match Message::decode(&bytes) {
+        match decode(&bytes) {
             Ok(message) => {
                 prop_assert!(!message.id.is_empty() && !message.task.is_empty());
             }
@@ -287,7 +301,7 @@ proptest! {
                 }
             }
             // Whoever reads it afterwards reads the same call.
-            let (before, after) = (Message::decode(&bytes), Message::decode(&marked));
+            let (before, after) = (decode(&bytes), decode(&marked));
             if let Ok(before) = before {
                 let after = after.unwrap();
                 prop_assert_eq!((before.id, before.task), (after.id, after.task));
@@ -311,12 +325,12 @@ proptest! {
     fn a_retry_is_the_same_call_once_more(Bytes(bytes) in any_message(), eta in instant()) {
         let now = Utc::now();
         let changed = Retried { eta, ..Retried::default() };
-        let Ok(message) = Message::decode(&bytes) else {
+        let Ok(message) = decode(&bytes) else {
             let _ = retry::retried(&bytes, &changed, now, "gen1@host");
             return Ok(());
         };
         let again = retry::retried(&bytes, &changed, now, "gen1@host").unwrap();
-        let again = Message::decode(&again).unwrap();
+        let again = decode(&again).unwrap();
         prop_assert_eq!((&again.id, &again.task), (&message.id, &message.task));
         prop_assert_eq!(again.headers.retries, message.headers.retries.saturating_add(1));
         prop_assert_eq!(again.headers.eta, eta);

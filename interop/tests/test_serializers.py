@@ -9,10 +9,12 @@ import uuid
 import zlib
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import kombu.compression
 import kombu.serialization
 import pytest
+from celery import chain, chord
 from kombu.compression import encoders
 from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.utils import json as kombu_json
@@ -71,10 +73,24 @@ TYPED = [
     uuid.UUID(int=5),
     uuid.UUID(int=2**128 - 1),
 ]
+BERLIN = ZoneInfo("Europe/Berlin")
+CLOCKS_CHANGE = [
+    dt.datetime(1850, 1, 1),
+    dt.datetime(2026, 3, 29, 1, 59),
+    dt.datetime(2026, 3, 29, 2, 30),
+    dt.datetime(2026, 3, 29, 2, 30, fold=1),
+    dt.datetime(2026, 3, 29, 3),
+    dt.datetime(2026, 10, 25, 2, 30),
+    dt.datetime(2026, 10, 25, 2, 30, fold=1),
+    dt.datetime(2026, 10, 25, 3),
+    dt.datetime(2036, 7, 1),
+]
 VALUES = (
     [(name, value) for name in SERIALIZERS for value in PLAIN + BYTES]
     + [(name, value) for name in ["json", "yaml", "pickle"] for value in MOMENTS]
     + [(name, value) for name in ["json", "pickle"] for value in TYPED]
+    + [("pickle", [moment.replace(tzinfo=BERLIN) for moment in CLOCKS_CHANGE])]
+    + [("pickle", dt.time(3, tzinfo=zone)) for zone in (BERLIN, ZoneInfo("UTC"))]
     + [(name, {7: "one", 2.5: "x", True: "y", None: "z"}) for name in ["yaml", "pickle"]]
 )
 
@@ -225,6 +241,20 @@ def test_a_task_that_is_retried_keeps_its_arguments(worker, caller, serializer, 
     )
 
     assert result.get(timeout=30) == 2
+
+
+# PyYAML cannot write a signature.
+@pytest.mark.parametrize("serializer", ["json", "msgpack", "pickle"])
+def test_a_canvas_goes_on_whatever_it_was_sent_as(worker, caller, serializer):
+    add = caller.signature("bench.add", serializer=serializer, compression="zlib")
+    header = [add.clone((n, n)) for n in range(3)]
+    total = caller.signature("bench.echo", serializer=serializer)
+
+    chained = chain(add.clone((1, 2)), add.clone((3,)), add.clone((4,)))
+    joined = chord(header, total, app=caller)
+
+    assert chained.apply_async(serializer=serializer).get(timeout=30) == 10
+    assert joined.apply_async(serializer=serializer).get(timeout=30) == [0, 2, 4]
 
 
 @pytest.mark.parametrize("serializer", ["yaml", "msgpack", "pickle"])

@@ -1,6 +1,7 @@
 //! The names that a pickle of plain data refers to, and what each makes of its arguments.
 
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use chrono::{LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone};
+use chrono_tz::{Tz, TzOffset};
 use uuid::Uuid;
 
 use super::{Id, Node, malformed};
@@ -16,6 +17,10 @@ pub(super) enum Global {
     Time,
     TimeDelta,
     TimeZone,
+    ZoneInfo,
+    /// `ZoneInfo._unpickle`, which is referred to through `getattr`.
+    ZoneOfKey,
+    GetAttr,
     Decimal,
     Uuid,
     OrderedDict,
@@ -32,12 +37,15 @@ pub(super) enum Global {
     Signature,
 }
 
-const KNOWN: [(Global, &str, &str); 20] = [
+const KNOWN: [(Global, &str, &str); 23] = [
     (Global::DateTime, "datetime", "datetime"),
     (Global::Date, "datetime", "date"),
     (Global::Time, "datetime", "time"),
     (Global::TimeDelta, "datetime", "timedelta"),
     (Global::TimeZone, "datetime", "timezone"),
+    (Global::ZoneInfo, "zoneinfo", "ZoneInfo"),
+    (Global::GetAttr, "builtins", "getattr"),
+    (Global::GetAttr, "__builtin__", "getattr"),
     (Global::Decimal, "decimal", "Decimal"),
     (Global::Uuid, "uuid", "UUID"),
     (Global::OrderedDict, "collections", "OrderedDict"),
@@ -80,6 +88,16 @@ impl Global {
     /// What Python makes of these arguments.
     pub(super) fn call(self, arguments: &[&Node]) -> Result<Node, SerializerError> {
         let made = match (self, arguments) {
+            // The one attribute that plain data takes.
+            (Self::GetAttr, [Node::Global(Self::ZoneInfo), Node::Text(name)])
+                if **name == *"_unpickle" =>
+            {
+                Some(Node::Global(Self::ZoneOfKey))
+            }
+            (Self::GetAttr, _) => {
+                return Err(SerializerError::Forbidden { name: self.name() });
+            }
+            (Self::ZoneOfKey, [Node::Text(key), _]) => key.parse().ok().map(Node::ZoneInfo),
             (Self::DateTime, [Node::Bytes(packed), zone @ ..]) => {
                 date_time(packed, zone).map(|time| typed(TypedValue::DateTime(time)))
             }
@@ -87,7 +105,7 @@ impl Global {
                 date(packed).map(|date| typed(TypedValue::Date(date)))
             }
             (Self::Time, [Node::Bytes(packed), zone @ ..]) => time(packed)
-                .zip(offset(zone))
+                .zip(offset(zone, None))
                 .map(|(time, offset)| typed(TypedValue::Time(time, offset))),
             (
                 Self::TimeDelta,
@@ -147,7 +165,8 @@ fn date_time(packed: &[u8], zone: &[&Node]) -> Option<WallTime> {
     let (day, clock) = packed.split_first_chunk::<4>()?;
     let [high, low, month, day] = *day;
     let local = NaiveDateTime::new(date(&[high, low, month & 0x7f, day])?, time(clock)?);
-    Some(WallTime { local, offset: offset(zone)? })
+    let moment = Moment { local, is_second: month & 0x80 != 0 };
+    Some(WallTime { local, offset: offset(zone, Some(moment))? })
 }
 
 fn date(packed: &[u8]) -> Option<NaiveDate> {
@@ -167,11 +186,43 @@ fn time(packed: &[u8]) -> Option<NaiveTime> {
 
 /// The offset that a time zone stands for; a time without one has none.
 #[allow(clippy::option_option, reason = "a wrong zone is not the same as none")]
-fn offset(zone: &[&Node]) -> Option<Option<UtcOffset>> {
-    match zone {
-        [] | [Node::None] => Some(None),
-        [Node::TimeZone(offset)] => Some(Some(*offset)),
+fn offset(zone: &[&Node], moment: Option<Moment>) -> Option<Option<UtcOffset>> {
+    match (zone, moment) {
+        ([] | [Node::None], _) => Some(None),
+        ([Node::TimeZone(offset)], _) => Some(Some(*offset)),
+        // Without a day, only a zone without rules has an offset.
+        ([Node::ZoneInfo(Tz::UTC)], None) => Some(UtcOffset::new(TimeDelta::zero())),
+        ([Node::ZoneInfo(_)], None) => Some(None),
+        ([Node::ZoneInfo(zone)], Some(moment)) => {
+            let ahead = moment.offset_in(*zone)?.fix().local_minus_utc();
+            Some(UtcOffset::new(TimeDelta::seconds(ahead.into())))
+        }
         _ => None,
+    }
+}
+
+/// What clocks show, and whether for the second time that day because they were put back.
+#[derive(Clone, Copy)]
+struct Moment {
+    local: NaiveDateTime,
+    is_second: bool,
+}
+
+impl Moment {
+    /// As `zoneinfo` has it: in the hour that clocks leave out, the offset of before, or of after
+    /// for the second.
+    fn offset_in(self, zone: Tz) -> Option<TzOffset> {
+        let at = |local| zone.offset_from_local_datetime(&local);
+        match at(self.local) {
+            LocalResult::Single(offset) => Some(offset),
+            LocalResult::Ambiguous(first, second) => {
+                Some(if self.is_second { second } else { first })
+            }
+            LocalResult::None if self.is_second => {
+                at(self.local.checked_add_signed(TimeDelta::days(1))?).latest()
+            }
+            LocalResult::None => at(self.local.checked_sub_signed(TimeDelta::days(1))?).earliest(),
+        }
     }
 }
 

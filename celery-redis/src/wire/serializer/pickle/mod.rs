@@ -12,9 +12,11 @@ mod write;
 
 use std::mem::size_of;
 
+use chrono_tz::Tz;
 use global::Global;
 
 use super::{Serializer, SerializerError};
+use crate::wire::isoformat::UtcOffset;
 use crate::wire::typed_json::TypedValue;
 
 pub(super) fn to_json(body: &[u8], limit: usize) -> Result<Vec<u8>, SerializerError> {
@@ -44,7 +46,9 @@ enum Node {
     /// `datetime.timedelta`, as an offset from UTC needs it.
     TimeDelta(chrono::TimeDelta),
     /// `datetime.timezone`.
-    TimeZone(crate::wire::isoformat::UtcOffset),
+    TimeZone(UtcOffset),
+    /// `zoneinfo.ZoneInfo`.
+    ZoneInfo(Tz),
     /// A `uuid.UUID` that has not been given its number.
     UuidToBe,
     Global(Global),

@@ -41,6 +41,7 @@ fn write(nodes: &[Node], id: Id, json: &mut JsonText) -> Result<(), SerializerEr
         Node::Typed(value) => json.typed(value),
         Node::TimeDelta(_) => not_plain("a datetime.timedelta"),
         Node::TimeZone(_) => not_plain("a datetime.timezone"),
+        Node::ZoneInfo(_) => not_plain("a zoneinfo.ZoneInfo"),
         Node::UuidToBe => not_plain("a uuid.UUID without its number"),
         Node::Global(global) => not_plain(&global.name()),
         Node::Foreign(what) => not_plain(what),
