@@ -109,19 +109,8 @@ def fleet(programs, request):
         if kind != "python":
             programs.interop_worker("-c", "4", **env)
         if kind != "ours":
-            command = [
-                sys.executable,
-                "-m",
-                "celery",
-                "-A",
-                "canvas_worker",
-                "worker",
-                "-l",
-                "info",
-            ]
-            path = {"PYTHONPATH": str(Path(__file__).parent)}
-            pool = ["-P", "threads", "-c", "4", "-n", "python@interop"]
-            worker = programs._spawn("python-worker", [*command, *pool], path | env)
+            options = ["-P", "threads", "-c", "4", "-n", "python@interop"]
+            worker = programs.python_worker(*options, module="canvas_worker", **env)
             until(lambda: "ready." in worker.output(), "Celery's worker is ready")
 
     return start

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use celery_redis::Signature;
 use celery_redis::transport::connection::TransportError;
 use celery_redis::transport::operation::{ChordPart, Operation, StoredResult};
 use celery_redis::wire::canvas::{
@@ -13,6 +14,7 @@ use celery_redis::wire::exception::Exception;
 use celery_redis::wire::python_json;
 use celery_redis::wire::result::{Outcome, State, TaskMeta};
 use celery_redis::wire::signature::{Options, Parent, Sending};
+use celery_task::{Call, Ended, TaskDefinition};
 use chrono::Utc;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -24,7 +26,7 @@ use crate::settle::no_children;
 
 /// What is to be done together with a result, in this order: what comes before it, the result
 /// itself, what comes after it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Aftermath {
     before: Vec<Operation>,
     result: Option<Operation>,
@@ -33,6 +35,18 @@ pub(crate) struct Aftermath {
     pub(crate) children: Vec<Value>,
     /// Signatures of the bodies of the chords whose parts are returned, by their groups.
     pub(crate) bodies: BTreeMap<String, Body>,
+    /// Errbacks that run within this worker once all else is done.
+    errbacks: Vec<(TaskDefinition, Call)>,
+}
+
+/// Errbacks that run within this worker.
+#[derive(Default)]
+pub(crate) struct Errbacks(Vec<(TaskDefinition, Call)>);
+
+impl Errbacks {
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
 }
 
 /// The body of a chord that a part was returned to.
@@ -43,6 +57,8 @@ pub(crate) struct Body {
     /// The part's task, the body's parent, and the first of its workflow.
     pub(crate) parent: String,
     pub(crate) root_id: String,
+    /// Errbacks that were called already for what failed the part.
+    pub(crate) called: Vec<Value>,
 }
 
 impl Aftermath {
@@ -66,17 +82,25 @@ impl Aftermath {
         self.after.push(operation);
     }
 
+    /// All of another after it.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        let (operations, bodies, errbacks) = other.into_parts();
+        self.after.extend(operations);
+        self.bodies.extend(bodies);
+        self.errbacks.extend(errbacks.0);
+    }
+
     fn then_part(&mut self, body: Body) {
         self.after.push(Operation::ReturnPart(body.part.clone()));
         self.bodies.insert(body.part.group_id.clone(), body);
     }
 
-    /// All of it, in order, and the bodies of the chords in it.
-    pub(crate) fn into_parts(self) -> (Vec<Operation>, BTreeMap<String, Body>) {
-        let Self { mut before, result, after, bodies, .. } = self;
+    /// All of it, in order; the bodies of the chords in it; and the errbacks to run at the end.
+    pub(crate) fn into_parts(self) -> (Vec<Operation>, BTreeMap<String, Body>, Errbacks) {
+        let Self { mut before, result, after, bodies, errbacks, .. } = self;
         before.extend(result);
         before.extend(after);
-        (before, bodies)
+        (before, bodies, Errbacks(errbacks))
     }
 }
 
@@ -176,7 +200,7 @@ impl Consumer {
             exception,
             traceback: outcome.traceback.as_deref(),
         };
-        self.call_errbacks(&values(&embed.errbacks), &call, &mut aftermath).await;
+        self.call_errbacks(&values(&embed.errbacks), &call, &mut aftermath);
         Ok(aftermath)
     }
 
@@ -196,6 +220,7 @@ impl Consumer {
             signature,
             parent: request.message.id.clone(),
             root_id: request.root_id().to_owned(),
+            called: Vec::new(),
         });
         aftermath.after.extend(later);
     }
@@ -226,6 +251,17 @@ impl Consumer {
         outcome: &Outcome,
         aftermath: &mut Aftermath,
     ) -> Result<(), TransportError> {
+        self.fail_steps(chain, outcome, no_children(), aftermath).await
+    }
+
+    /// The same, with the results of what was sent because of it.
+    pub(crate) async fn fail_steps(
+        &self,
+        chain: Vec<Value>,
+        outcome: &Outcome,
+        children: &RawValue,
+        aftermath: &mut Aftermath,
+    ) -> Result<(), TransportError> {
         let mut steps = std::collections::VecDeque::from(chain);
         while let Some(step) = steps.pop_front() {
             let options = step.get("options").and_then(Value::as_object);
@@ -242,7 +278,7 @@ impl Consumer {
                 _ => false,
             };
             if let Some(id) = id {
-                let mut meta = TaskMeta::new(id, outcome, no_children(), Utc::now());
+                let mut meta = TaskMeta::new(id, outcome, children, Utc::now());
                 meta.group_id = text("group_id");
                 meta.parent_id = text("parent_id");
                 aftermath.then(Operation::Store(self.results.encode(&meta)));
@@ -256,6 +292,7 @@ impl Consumer {
                     signature: chord.clone(),
                     parent: id.to_owned(),
                     root_id: text("root_id").unwrap_or(id).to_owned(),
+                    called: Vec::new(),
                 });
             }
             // What a chord's result is, its body stores.
@@ -269,19 +306,23 @@ impl Consumer {
     }
 
     /// Calls errbacks (`Backend._call_task_errbacks`): those known here that take more than the
-    /// task's id within this worker, all others as tasks.
-    pub(crate) async fn call_errbacks(
+    /// task's id within this worker, after everything else; all others as tasks.
+    ///
+    /// An immutable one takes nothing of what has failed: it is a task, which no crash loses.
+    /// Returns the results of what was sent.
+    pub(crate) fn call_errbacks(
         &self,
         errbacks: &[Value],
         call: &ErrbackCall<'_>,
         aftermath: &mut Aftermath,
-    ) {
+    ) -> Vec<Value> {
         let mut tasks = Vec::new();
         for errback in errbacks {
             match Canvas::from_json(errback) {
                 Ok(Canvas::Task(task)) => match self.registry.get(&task.task) {
                     Some(known) if takes_more_than_the_id(known.parameters.len(), &task) => {
-                        self.run_errback(known, &task, call).await;
+                        let run = (known.clone(), call.of(task, &self.config.node));
+                        aftermath.errbacks.push(run);
                     }
                     _ => tasks.push(Canvas::Task(task)),
                 },
@@ -290,7 +331,7 @@ impl Consumer {
             }
         }
         if tasks.is_empty() {
-            return;
+            return Vec::new();
         }
         let options = sent_by(call.id, call.root_id);
         let sent = self.sent(call.id, call.root_id, |dispatch| {
@@ -299,37 +340,25 @@ impl Consumer {
             Ok(())
         });
         match sent {
-            Ok(sent) => aftermath.after.extend(sent.before),
-            Err(error) => log::error!("the errbacks of {} are not called: {error}", call.id),
+            Ok(sent) => {
+                aftermath.after.extend(sent.before);
+                sent.children
+            }
+            Err(error) => {
+                log::error!("the errbacks of {} are not called: {error}", call.id);
+                Vec::new()
+            }
         }
     }
 
-    async fn run_errback(
-        &self,
-        errback: &celery_task::TaskDefinition,
-        signature: &celery_redis::Signature,
-        call: &ErrbackCall<'_>,
-    ) {
-        let mut args = vec![call.request.clone(), json!(call.exception), json!(call.traceback)];
-        if signature.immutable {
-            args.clear();
-        }
-        args.extend(signature.args.iter().cloned());
-        let run = errback.start(
-            celery_task::Call {
-                task: signature.task.clone(),
-                id: call.id.to_owned(),
-                args,
-                kwargs: signature.kwargs.clone(),
-                root_id: Some(call.root_id.to_owned()),
-                hostname: self.config.node.clone(),
-                ..celery_task::Call::default()
-            },
-            self.registry.states(),
-            &self.app,
-        );
-        if let celery_task::Ended::Raised { exception, .. } = run.ended.await {
-            log::error!("errback {:?} raised {}", signature.task, exception.exc_type);
+    /// Runs errbacks within this worker.
+    pub(crate) async fn run_errbacks(&self, errbacks: Errbacks) {
+        for (errback, call) in errbacks.0 {
+            let name = call.task.clone();
+            let run = errback.start(call, self.registry.states(), &self.app);
+            if let Ended::Raised { exception, .. } = run.ended.await {
+                log::error!("errback {name:?} raised {}", exception.exc_type);
+            }
         }
     }
 
@@ -371,11 +400,27 @@ pub(crate) struct ErrbackCall<'a> {
     pub(crate) traceback: Option<&'a str>,
 }
 
+impl ErrbackCall<'_> {
+    fn of(&self, errback: Signature, node: &str) -> Call {
+        let mut args = vec![self.request.clone(), json!(self.exception), json!(self.traceback)];
+        args.extend(errback.args);
+        Call {
+            task: errback.task,
+            id: self.id.to_owned(),
+            args,
+            kwargs: errback.kwargs,
+            root_id: Some(self.root_id.to_owned()),
+            hostname: node.to_owned(),
+            ..Call::default()
+        }
+    }
+}
+
 /// Whether an errback takes the request, the exception and the traceback: arguments that its
 /// signature has already do not count (`Backend._errback_arity_greater`).
-fn takes_more_than_the_id(parameters: usize, errback: &celery_redis::Signature) -> bool {
-    let given = if errback.immutable { 0 } else { errback.args.len() + errback.kwargs.len() };
-    parameters.saturating_sub(given) > 1
+fn takes_more_than_the_id(parameters: usize, errback: &Signature) -> bool {
+    let given = errback.args.len() + errback.kwargs.len();
+    !errback.immutable && parameters.saturating_sub(given) > 1
 }
 
 fn sent_by(id: &str, root_id: &str) -> Options {

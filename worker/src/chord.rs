@@ -8,15 +8,17 @@ use celery_redis::transport::connection::TransportError;
 use celery_redis::transport::operation::{ChordEnding, CompleteChord, Operation};
 use celery_redis::wire::canvas::{Canvas, CanvasError};
 use celery_redis::wire::exception::Exception;
+use celery_redis::wire::python_json;
 use celery_redis::wire::record;
 use celery_redis::wire::result::{Outcome, State, StoredMeta, TaskMeta};
 use celery_redis::wire::signature::Options;
 use chrono::Utc;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::aftermath::{Aftermath, Body, ErrbackCall};
+use crate::aftermath::{Aftermath, Body, ErrbackCall, Errbacks};
 use crate::consumer::Consumer;
 use crate::settle::no_children;
 
@@ -56,7 +58,7 @@ impl Consumer {
         &self,
         chord: &CompleteChord,
         body: &Body,
-    ) -> Result<(Vec<Operation>, BTreeMap<String, Body>), TransportError> {
+    ) -> Result<(Vec<Operation>, BTreeMap<String, Body>, Errbacks), TransportError> {
         let called = match self.results_of(chord).await? {
             Ok(results) => self.call_body(&body.signature, results, body).map_err(Into::into),
             Err(failure) => Err(failure),
@@ -65,10 +67,10 @@ impl Consumer {
             Ok(aftermath) => (ChordEnding::Called, aftermath),
             Err(failure) => {
                 log::error!("chord {} fails: {}", chord.group_id, failure.0.error.exc_type);
-                (ChordEnding::Failed, self.fail_body(&body.signature, &failure).await?)
+                (ChordEnding::Failed, self.fail_body(body, &failure).await?)
             }
         };
-        let (belonging, bodies) = aftermath.into_parts();
+        let (belonging, bodies, errbacks) = aftermath.into_parts();
         let mut operations = vec![Operation::CloseChord {
             group_id: chord.group_id.clone(),
             token: body.part.token.clone(),
@@ -76,7 +78,7 @@ impl Consumer {
             belonging: belonging.len(),
         }];
         operations.extend(belonging);
-        Ok((operations, bodies))
+        Ok((operations, bodies, errbacks))
     }
 
     fn call_body(
@@ -156,60 +158,83 @@ impl Consumer {
         }
     }
 
-    /// The failure of a body: stored for whoever waits for it, and its errbacks.
+    /// The failure of a body: its errbacks, and stored for whoever waits for it.
     async fn fail_body(
         &self,
-        signature: &Value,
+        body: &Body,
         failure: &ChordFailure,
     ) -> Result<Aftermath, TransportError> {
         let mut aftermath = Aftermath::default();
-        let Ok(body) = Canvas::from_json(signature) else { return Ok(aftermath) };
-        let traceback = failure.0.error.traceback();
-        let outcome = Outcome::failure(&failure.0.error, Some(traceback));
-        if let Canvas::Group(group) = &body {
+        let Ok(canvas) = Canvas::from_json(&body.signature) else { return Ok(aftermath) };
+        let error = &failure.0.error;
+        let outcome = Outcome::failure(error, Some(error.traceback()));
+        if let Canvas::Group(group) = &canvas {
             // Each task of a group fails with what the part raised, and calls its own errbacks and
             // the group's.
-            let cause = failure.0.cause.as_ref().unwrap_or(&failure.0.error);
+            let cause = failure.0.cause.as_ref().unwrap_or(error);
             let outcome = Outcome::failure(cause, Some(cause.traceback()));
             let of_group = values_of(&group.options, "link_error");
             for task in &group.tasks {
                 let (id, mut errbacks) = result_and_errbacks(task);
-                for errback in &of_group {
-                    if !errbacks.contains(errback) {
-                        errbacks.push(errback.clone());
-                    }
-                }
-                self.fail_with_errbacks(id, &errbacks, cause, &mut aftermath).await;
-                self.fail_chain(vec![task.to_json()], &outcome, &mut aftermath).await?;
+                errbacks.extend(of_group.iter().cloned());
+                let step = Failed { id, errbacks, step: task.to_json(), cause, outcome: &outcome };
+                self.fail_step(step, body, &mut aftermath).await?;
             }
-            if let Some(id) = body.id() {
+            if let Some(id) = canvas.id() {
                 let meta = TaskMeta::new(id, &outcome, no_children(), Utc::now());
                 aftermath.then(Operation::Store(self.results.encode(&meta)));
             }
         } else {
-            let errbacks = values_of(body.options(), "link_error");
-            self.fail_with_errbacks(body.id(), &errbacks, &failure.0.error, &mut aftermath).await;
-            // With its part in an outer chord, if it has one: without it nobody would ever
-            // complete that. Celery leaves it waiting.
-            self.fail_chain(vec![signature.clone()], &outcome, &mut aftermath).await?;
+            let errbacks = values_of(canvas.options(), "link_error");
+            let step = body.signature.clone();
+            let step = Failed { id: canvas.id(), errbacks, step, cause: error, outcome: &outcome };
+            self.fail_step(step, body, &mut aftermath).await?;
         }
-        let chain = values_of(body.options(), "chain");
+        let chain = values_of(canvas.options(), "chain");
         self.fail_chain(chain, &outcome, &mut aftermath).await?;
         Ok(aftermath)
     }
 
-    async fn fail_with_errbacks(
+    /// Fails one task of a body, with its part in an outer chord, if it has one: without it nobody
+    /// would ever complete that. Celery leaves it waiting.
+    async fn fail_step(
         &self,
-        id: Option<&str>,
-        errbacks: &[Value],
-        exception: &Exception,
+        failed: Failed<'_>,
+        body: &Body,
         aftermath: &mut Aftermath,
-    ) {
-        let Some(id) = id else { return };
-        let request = json!({"id": id, "errbacks": errbacks});
-        let call = ErrbackCall { id, root_id: id, request, exception, traceback: None };
-        self.call_errbacks(errbacks, &call, aftermath).await;
+    ) -> Result<(), TransportError> {
+        let mut errbacks = Vec::new();
+        for errback in failed.errbacks {
+            if !errbacks.contains(&errback) && !body.called.contains(&errback) {
+                errbacks.push(errback);
+            }
+        }
+        let mut children = Vec::new();
+        if let Some(id) = failed.id {
+            let request = json!({"id": id, "errbacks": errbacks});
+            let (exception, traceback) = (failed.cause, None);
+            let call = ErrbackCall { id, root_id: id, request, exception, traceback };
+            children = self.call_errbacks(&errbacks, &call, aftermath);
+        }
+        let children = python_json::to_string(&children).and_then(RawValue::from_string);
+        let children = children.as_deref().unwrap_or(no_children());
+        let mut failure = Aftermath::default();
+        self.fail_steps(vec![failed.step], failed.outcome, children, &mut failure).await?;
+        for outer in failure.bodies.values_mut() {
+            outer.called = [errbacks.as_slice(), &body.called].concat();
+        }
+        aftermath.absorb(failure);
+        Ok(())
     }
+}
+
+/// A task of a body that cannot be called.
+struct Failed<'a> {
+    id: Option<&'a str>,
+    errbacks: Vec<Value>,
+    step: Value,
+    cause: &'a Exception,
+    outcome: &'a Outcome,
 }
 
 /// A part's result, or what it raised.

@@ -7,7 +7,7 @@ use celery_redis::transport::connection::TransportError;
 use celery_redis::transport::delivery::{Conclusion, Settled};
 use celery_redis::transport::operation::{Completed, Operation};
 
-use crate::aftermath::{Aftermath, Body};
+use crate::aftermath::{Aftermath, Body, Errbacks};
 use crate::consumer::Consumer;
 use crate::settle::Lent;
 
@@ -31,16 +31,22 @@ impl Consumer {
         mut lent: Lent,
         aftermath: Aftermath,
     ) -> Result<Settled, TransportError> {
-        let (mut operations, mut bodies) = aftermath.into_parts();
-        loop {
+        let (mut operations, mut bodies, mut errbacks) = aftermath.into_parts();
+        let settled = loop {
             match self.step(lent, operations).await? {
-                Step::Settled(settled) => return Ok(settled),
+                Step::Settled(settled) => break settled,
                 Step::Completes(still_lent, completed) => {
                     lent = still_lent;
-                    operations = self.close_chords(completed, &mut bodies).await?;
+                    let (closing, more) = self.close_chords(completed, &mut bodies).await?;
+                    operations = closing;
+                    errbacks.extend(more);
                 }
             }
+        };
+        if settled == Settled::Done {
+            self.run_errbacks(errbacks).await;
         }
+        Ok(settled)
     }
 
     /// What closes the chords, or looks at them again.
@@ -48,13 +54,15 @@ impl Consumer {
         &self,
         completed: Completed,
         bodies: &mut BTreeMap<String, Body>,
-    ) -> Result<Vec<Operation>, TransportError> {
+    ) -> Result<(Vec<Operation>, Errbacks), TransportError> {
         let mut operations = Vec::new();
+        let mut errbacks = Errbacks::default();
         for chord in completed.ours {
             if let Some(body) = bodies.remove(&chord.group_id) {
-                let (closing, more) = self.close_chord(&chord, &body).await?;
+                let (closing, more, then) = self.close_chord(&chord, &body).await?;
                 operations.extend(closing);
                 bodies.extend(more);
+                errbacks.extend(then);
             }
         }
         if !completed.others.is_empty() {
@@ -62,7 +70,7 @@ impl Consumer {
             let parts = completed.others.iter().filter_map(|group_id| bodies.get(group_id));
             operations.extend(parts.map(|body| Operation::ReturnPart(body.part.clone())));
         }
-        Ok(operations)
+        Ok((operations, errbacks))
     }
 
     async fn step(&self, lent: Lent, operations: Vec<Operation>) -> Result<Step, TransportError> {
