@@ -16,7 +16,6 @@ mod events;
 mod execute;
 mod heartbeat;
 mod lease_keeper;
-#[allow(dead_code, reason = "remote control uses the rest of it")]
 mod limits;
 mod promoter;
 mod reaper;

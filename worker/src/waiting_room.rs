@@ -80,6 +80,8 @@ impl Consumer {
             let now = Instant::now();
             let due = not_before.get(&room).map_or(now, |due| *due);
             let next = if due > now { due - now } else { self.call_in(&room, line).await? };
+            // A limit may be changed at any time.
+            let next = next.min(LONGEST);
             if next > Duration::ZERO {
                 not_before.insert(room, now + next);
             }
@@ -106,14 +108,17 @@ impl Consumer {
             None => LONGEST,
             Some(slot) => {
                 let Ok(place) = line.reserve().await else { return Ok(LONGEST) };
-                let called = self.broker.call_in(room, fleet_limits(&task.options)).await;
-                match called? {
-                    CalledIn::Delivery(delivery) => {
+                match self.broker.call_in(room, fleet_limits(&task.options)).await {
+                    Ok(CalledIn::Delivery(delivery)) => {
                         place.send((delivery, slot));
                         return Ok(Duration::ZERO);
                     }
-                    CalledIn::NotBefore(wait) => wait,
-                    CalledIn::Full | CalledIn::Empty | CalledIn::LeaseGone => LONGEST,
+                    Ok(CalledIn::NotBefore(wait)) => wait,
+                    Ok(CalledIn::Full | CalledIn::Empty | CalledIn::LeaseGone) => LONGEST,
+                    Err(error) => {
+                        self.limits.return_token(&room.task);
+                        return Err(error);
+                    }
                 }
             }
         };

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::connection::{Connection, TransportError};
 use super::keys::{Keys, PRIORITY_STEPS};
 use super::lease::Description;
+use super::waiting_room;
 
 /// The state of the queues at one moment.
 #[derive(Debug, Serialize)]
@@ -21,6 +22,8 @@ pub struct Snapshot {
     pub unacked_elsewhere: u64,
     /// Messages that wait for their instant.
     pub scheduled: u64,
+    /// Messages whose tasks may not begin yet because of a limit.
+    pub held_back: Vec<HeldBack>,
     /// Dead letters.
     pub dead_letters: u64,
 }
@@ -36,6 +39,17 @@ pub struct QueueStatus {
     pub by_priority: BTreeMap<u8, u64>,
     /// Messages of it that our workers hold.
     pub unacked: u64,
+}
+
+/// Messages of one task from one queue that wait for the task's limits.
+#[derive(Debug, Serialize)]
+pub struct HeldBack {
+    /// The queue.
+    pub queue: String,
+    /// The task.
+    pub task: String,
+    /// How many.
+    pub waiting: u64,
 }
 
 /// One process of ours.
@@ -92,8 +106,24 @@ pub async fn snapshot(
         unacked,
         unacked_elsewhere: unacked.saturating_sub(ours),
         scheduled,
+        held_back: held_back(connection, keys).await?,
         dead_letters,
     })
+}
+
+/// Who waits for a limit, the queue's and the task's name in order.
+async fn held_back(connection: &Connection, keys: &Keys) -> Result<Vec<HeldBack>, TransportError> {
+    let mut rooms = waiting_room::rooms(connection, keys).await?;
+    rooms.sort();
+    let mut held_back = Vec::with_capacity(rooms.len());
+    for room in rooms {
+        let mut length = redis::cmd("LLEN");
+        length.arg(keys.waiting_room(&room.name()));
+        let waiting = connection.query("count who waits", &length).await?;
+        held_back.push(HeldBack { queue: room.queue, task: room.task, waiting });
+    }
+    held_back.retain(|room| room.waiting > 0);
+    Ok(held_back)
 }
 
 /// Our worker processes, and what each holds.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use redis::Value;
 
 use super::broker::Broker;
-use super::connection::{Backoff, TransportError};
+use super::connection::{Backoff, Connection, TransportError};
 use super::delivery::Delivery;
+use super::keys::Keys;
 use super::scripts;
 use crate::wire::envelope::unacked_suffix;
 
@@ -116,10 +117,7 @@ impl Delivery {
 impl Broker {
     /// The waiting rooms in which somebody may wait.
     pub async fn waiting_rooms(&self) -> Result<Vec<WaitingRoom>, TransportError> {
-        let mut command = redis::cmd("SMEMBERS");
-        command.arg(self.keys().waiting_rooms());
-        let names: Vec<String> = self.connection().query("look who waits", &command).await?;
-        Ok(names.iter().filter_map(|name| WaitingRoom::named(name)).collect())
+        rooms(self.connection(), self.keys()).await
     }
 
     /// Takes the message that has waited longest in `room`, if the limits allow one more run.
@@ -167,9 +165,20 @@ impl Broker {
     }
 }
 
+/// The waiting rooms behind `connection` in which somebody may wait.
+pub(super) async fn rooms(
+    connection: &Connection,
+    keys: &Keys,
+) -> Result<Vec<WaitingRoom>, TransportError> {
+    let mut command = redis::cmd("SMEMBERS");
+    command.arg(keys.waiting_rooms());
+    let names: Vec<String> = connection.query("look who waits", &command).await?;
+    Ok(names.iter().filter_map(|name| WaitingRoom::named(name)).collect())
+}
+
 impl WaitingRoom {
     /// The queue's name may hold anything, so its length comes first.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{}:{}{}", self.queue.len(), self.queue, self.task)
     }
 

@@ -9,3 +9,4 @@ mod leases;
 mod outages;
 mod scheduled;
 mod settling;
+mod waiting_room;

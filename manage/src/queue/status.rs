@@ -53,6 +53,10 @@ fn lines(status: &Status, now: DateTime<Utc>) -> Vec<String> {
         ),
     });
     lines.push(format!("{} waiting for their time", counted(found.scheduled, "message")));
+    lines.extend(found.held_back.iter().map(|room| {
+        let waiting = counted(room.waiting, "message");
+        format!("{waiting} of {} held back by its limits (queue {})", room.task, room.queue)
+    }));
     let dead = counted(found.dead_letters, "dead letter");
     lines.push(if found.dead_letters == 0 { dead } else { warning(dead) });
     lines
@@ -119,7 +123,7 @@ fn elapsed(since: i64, now: DateTime<Utc>) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use celery_redis::transport::inspect::QueueStatus;
+    use celery_redis::transport::inspect::{HeldBack, QueueStatus};
     use celery_redis::transport::lease::Description;
 
     use super::*;
@@ -156,6 +160,11 @@ mod tests {
             unacked: 5,
             unacked_elsewhere: 2,
             scheduled: 1,
+            held_back: vec![HeldBack {
+                queue: "celery".to_owned(),
+                task: "t.mail".to_owned(),
+                waiting: 40,
+            }],
             dead_letters: 0,
         };
         let status = Status { queues, beat: Some("beat@one/7d0a".to_owned()) };
@@ -174,6 +183,7 @@ beat: beat@one/7d0a
 
 5 messages being worked on, 2 of these by workers of another kind
 1 message waiting for their time
+40 messages of t.mail held back by its limits (queue celery)
 0 dead letters";
         assert_eq!(text, expected);
     }
