@@ -3,6 +3,9 @@
 import gc
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from celery import chain, chord, group, signature
@@ -12,6 +15,7 @@ from celery.result import GroupResult
 from waiting import until
 
 FLEETS = ["python", "ours", "both"]
+CELERY_5_3 = Path(sys.prefix).with_name("celery-5.3")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -275,3 +279,34 @@ def test_calls_without_a_queue_are_routed(app, programs, redis):
 
     until(lambda: redis.llen("elsewhere") == 1, "the unknown task is in its queue")
     until(lambda: redis.llen("failures") == 1, "the known one too")
+
+
+@pytest.mark.parametrize("kind", ["theirs", "ours", "both"])
+def test_producers_and_workers_of_celery_5_3(programs, redis, kind):
+    """Its chords know nothing of claims, and its parts say nothing of who has returned."""
+    old = {"PYTHONPATH": f"{CELERY_5_3}:{Path(__file__).parent}"}
+    if kind != "theirs":
+        programs.interop_worker("-c", "2")
+    if kind != "ours":
+        worker = programs.python_worker("-P", "solo", module="old_celery", **old)
+        until(lambda: "ready." in worker.output(), "Celery's worker is ready")
+
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("old_celery.py")],
+        env=programs.env | old,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    assert json.loads(done.stdout) == {
+        "version": "5.3.6",
+        "chain": 10,
+        "group": [2, 4],
+        "chord": [2 * i for i in range(20)],
+        "chord of chains": [2 * i + 1 for i in range(5)],
+        "chord of groups": [4, 2, 6],
+        "chord in a chain": [3, 4],
+        "chord whose header fails": "ValueError('no')",
+    }
