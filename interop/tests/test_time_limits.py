@@ -1,5 +1,6 @@
 """Soft and hard time limits, and what a worker does about threads that it cannot stop."""
 
+import os
 import signal
 import time
 
@@ -136,3 +137,17 @@ def test_a_task_that_timed_out_can_go_back_to_its_queue(app, programs, redis):
         result.get(timeout=30)
 
     until(lambda: app.AsyncResult(result.id).state == "SUCCESS", "the second run has ended")
+
+
+def test_a_worker_all_of_whose_threads_are_blocked_begins_anew(app, programs, redis):
+    threads = os.cpu_count() + 1
+    limits = {"WORKER_LEASE_SECONDS": "1", "WORKER_MAX_DELIVERIES": "1"}
+    worker = programs.interop_worker("-c", str(threads), **limits)
+    for _ in range(threads):
+        app.send_task("bench.hog", (3600,)).forget()
+
+    until(lambda: "beginning anew" in worker.output(), "it gives up")
+
+    until(lambda: redis.zcard("_celery_redis.dead") == threads, "what killed it is put aside")
+    assert app.send_task("bench.add", (2, 3)).get(timeout=30) == 5
+    assert worker.is_running()

@@ -1,8 +1,7 @@
 //! The command line that every binary built on this library has.
 
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use celery_redis::transport::connection::Connection;
 use celery_redis::transport::inspect;
@@ -13,11 +12,13 @@ use log::LevelFilter;
 use settings::{Env, logging};
 use tokio::runtime::Builder;
 
+use crate::begin_anew::begin_anew;
 use crate::config::WorkerConfig;
 use crate::events::TaskEvents;
 use crate::shutdown::{Shutdown, follow_signals};
 use crate::slots::{self, Autoscale};
 use crate::stuck::Finish;
+use crate::watchdog::Watchdog;
 use crate::worker::{self, Worker};
 
 /// Exit status for settings or a Redis that cannot work, and of a check that finds no worker.
@@ -96,12 +97,15 @@ fn start<E: std::error::Error>(
     if options.task_events {
         config.task_events = TaskEvents::Always;
     }
+    let lease = config.lease;
     let mut registry = Registry::new();
     register(&env, &config, &mut registry).map_err(|error| chain(&error))?;
     registry.register_builtins();
     let worker = Worker::new(config, registry).map_err(|error| chain(&error))?;
+    let watchdog = Watchdog::start(lease * 2, give_up).map_err(|error| chain(&error))?;
     let runtime =
         Builder::new_multi_thread().enable_all().build().map_err(|error| chain(&error))?;
+    let watched = runtime.spawn(async move { watchdog.show_life().await });
     let result = runtime.block_on(async {
         let (stage, shutdown) = Shutdown::channel();
         tokio::select! {
@@ -109,6 +113,7 @@ fn start<E: std::error::Error>(
             Err(error) = follow_signals(stage) => Err(chain(&error)),
         }
     });
+    watched.abort();
     // A blocking task that was put back may still occupy its thread; nobody waits for it.
     runtime.shutdown_background();
     match result? {
@@ -117,13 +122,13 @@ fn start<E: std::error::Error>(
     }
 }
 
-/// Runs the same command line in this process's place, with its threads gone; why that failed.
-fn begin_anew() -> String {
-    let mut arguments = std::env::args_os();
-    let program = arguments.next().unwrap_or_default();
-    log::warn!("beginning anew in the same process");
-    let error = Command::new(&program).args(arguments).exec();
-    format!("{} cannot be run again: {error}", program.display())
+/// Ends a process whose runtime has stopped; its lease has run out meanwhile.
+fn give_up() {
+    log::error!(
+        "nothing has moved here for twice the lease: async tasks block all threads of the runtime"
+    );
+    log::error!("{}", begin_anew());
+    std::process::exit(CANNOT_START.into());
 }
 
 /// Whether a process of this node name has a lease.

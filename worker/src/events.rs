@@ -152,7 +152,9 @@ impl Events {
                 Happened::Failed { exception: exception.repr(), traceback: Some(traceback()) }
             }
             State::Retry => {
-                Happened::Retried { exception: exception.repr(), traceback: traceback() }
+                // A retry without a reason is Python's `None`.
+                let reason = if result.is_null() { "None".to_owned() } else { exception.repr() };
+                Happened::Retried { exception: reason, traceback: traceback() }
             }
             State::Revoked => {
                 let reason = exception.exc_message.first().and_then(Value::as_str);

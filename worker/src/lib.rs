@@ -5,6 +5,7 @@
 
 mod admit;
 mod aftermath;
+mod begin_anew;
 mod chord;
 pub mod cli;
 mod clock;
@@ -29,6 +30,7 @@ mod slots;
 mod state;
 mod stuck;
 mod waiting_room;
+mod watchdog;
 mod worker;
 
 pub use config::WorkerConfig;
