@@ -39,7 +39,7 @@ static CASES: LazyLock<Vec<(Serializer, Vec<u8>, Serialized)>> = LazyLock::new(|
     cases.into_iter().map(read).collect()
 });
 
-const LIMIT: usize = 1 << 16;
+const LIMIT: usize = 1 << 17;
 
 #[test]
 fn every_value_becomes_the_json_that_kombu_writes() {

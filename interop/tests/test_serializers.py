@@ -366,6 +366,34 @@ def test_a_body_that_would_fill_the_memory_is_refused(
     assert peak_memory(worker) < 300 << 20
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "complaint"),
+    [
+        (
+            "application/json",
+            b"[[" + b"0," * 15_000_000 + b"0],{},null]",
+            "more than the .* values",
+        ),
+        ("application/x-yaml", b"[" + b"0," * 15_000_000 + b"0]", "1048576 bytes of YAML"),
+        ("application/x-python-serialize", b"(" + b"]" * 30_000_000 + b"l.", "more than .* values"),
+        ("application/x-msgpack", b"\xdd\xff\xff\xff\xff" + b"\xc0" * 30_000_000, "of JSON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_body_of_many_small_values_is_refused(
+    app, programs, redis, content_type, body, complaint
+):
+    worker = programs.interop_worker("-c", "1", CELERY_ACCEPT_CONTENT="json,yaml,msgpack,pickle")
+    message = envelope("bench.echo", 1)
+    message["headers"]["compression"] = "application/x-gzip"
+    message |= {"content-type": content_type, "body": encode(zlib.compress(body))}
+    push(redis, message)
+
+    with pytest.raises(DecodeError, match=complaint):
+        app.AsyncResult(message["headers"]["id"]).get(timeout=60)
+    assert peak_memory(worker) < 300 << 20
+
+
 def peak_memory(process):
     """Bytes that the process has had in memory at once."""
     status = Path(f"/proc/{process.pid}/status").read_text()

@@ -1,5 +1,7 @@
 //! Which message bodies a worker reads (Celery's `accept_content`), and how long they may get.
 
+use serde_json::Value;
+
 use super::serializer::Serializer;
 
 /// What a worker takes.
@@ -16,6 +18,12 @@ pub struct Accept {
 impl Accept {
     /// 32 MiB.
     pub const LONGEST_BODY: usize = 32 << 20;
+
+    /// Values that a bounded body may have: two bytes of text can become one, which takes many
+    /// times that in memory. So many take four times what the text may.
+    pub(super) fn most_values(&self) -> usize {
+        self.longest_body.saturating_mul(4) / size_of::<Value>()
+    }
 
     /// Everything, of any length: for what was accepted before.
     pub(super) fn everything() -> Self {

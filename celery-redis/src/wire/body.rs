@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::raw_map::RawMap;
 use super::typed_json::TypedJsonError;
-use super::{numbers, typed_json};
+use super::{json_scan, typed_json};
 
 /// `[args, kwargs, embed]` of protocol 2 (`celery.app.amqp`, `as_task_v2`).
 #[derive(Debug, Clone, Default)]
@@ -95,7 +95,7 @@ impl Body {
 /// Reads JSON bytes, and says what is the matter with those that only Python takes for JSON.
 pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BodyError> {
     serde_json::from_slice(bytes).map_err(|error| {
-        let is_pythons = std::str::from_utf8(bytes).is_ok_and(numbers::has_words_for_floats);
+        let is_pythons = std::str::from_utf8(bytes).is_ok_and(json_scan::has_words_for_floats);
         if is_pythons { BodyError::NotFinite(error) } else { BodyError::NotJson(error) }
     })
 }
@@ -117,7 +117,7 @@ pub(super) fn keywords(kwargs: &RawValue) -> Result<Map<String, Value>, BodyErro
 }
 
 fn check_integers(part: &'static str, value: &RawValue) -> Result<(), BodyError> {
-    if numbers::has_too_large_integer(value.get()) {
+    if json_scan::has_too_large_integer(value.get()) {
         return Err(BodyError::Integer(part));
     }
     Ok(())

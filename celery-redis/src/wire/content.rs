@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::accept::Accept;
 use super::compression::Compression;
+use super::json_scan;
 use super::message::DecodeError;
 use super::raw_map::RawMap;
 use super::serializer::Serializer;
@@ -20,10 +21,16 @@ pub(super) fn json_body(
     let compression = compression(headers)?;
     let body = encoded(outer, properties)?;
     let body = match compression {
-        Some(compression) => compression.decompress(&body, accept.longest_body)?,
+        None if serializer == Serializer::Json => return Ok(body),
         None => body,
+        Some(compression) => compression.decompress(&body, accept.longest_body)?,
     };
-    Ok(serializer.to_json(body, accept.longest_body)?)
+    let json = serializer.to_json(body, accept.longest_body)?;
+    let most = accept.most_values();
+    if std::str::from_utf8(&json).is_ok_and(|json| json_scan::count_values(json) > most) {
+        return Err(DecodeError::TooManyValues { most });
+    }
+    Ok(json)
 }
 
 /// Makes the body JSON without a compression, as a worker of Python's sends a task once more

@@ -152,6 +152,12 @@ pub enum DecodeError {
     /// `body_encoding: base64` with something else in it.
     #[error("the body is not base64")]
     NotBase64,
+    /// A body of few bytes and many values.
+    #[error("the body has more than the {most} values that are accepted here")]
+    TooManyValues {
+        /// The most that are accepted.
+        most: usize,
+    },
     /// The body's JSON.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -171,6 +177,7 @@ impl DecodeError {
             Self::NotJson(_)
             | Self::NotBase64
             | Self::Compressed(_)
+            | Self::TooManyValues { .. }
             | Self::Serialized(_)
             | Self::Body(_) => ("DecodeError", "kombu.exceptions"),
             _ => ("InvalidTaskError", "celery.exceptions"),

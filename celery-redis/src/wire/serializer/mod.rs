@@ -51,6 +51,12 @@ pub enum SerializerError {
     /// Lists in lists without end.
     #[error("the body is nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    /// More YAML than its parser has the memory for.
+    #[error("the body is longer than the {limit} bytes of YAML that are accepted here")]
+    TooMuchYaml {
+        /// The most that is accepted.
+        limit: usize,
+    },
     /// A few bytes that stand for too much.
     #[error("the body is longer than the {limit} bytes of JSON that are accepted here")]
     TooLong {

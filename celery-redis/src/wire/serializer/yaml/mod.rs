@@ -15,7 +15,14 @@ use super::json_text::JsonText;
 use super::{Serializer, SerializerError};
 use crate::wire::typed_json::TypedValue;
 
+/// The parser keeps every token of a list in brackets until it ends, because the list might yet
+/// turn out to be a key: some 170 bytes for each of the text. So much shorter has the text to be.
+const SHARE: usize = 32;
+
 pub(super) fn to_json(body: &[u8], limit: usize) -> Result<Vec<u8>, SerializerError> {
+    if body.len() > limit / SHARE {
+        return Err(SerializerError::TooMuchYaml { limit: limit / SHARE });
+    }
     let text = std::str::from_utf8(body).map_err(|_| malformed("it is not UTF-8".to_owned()))?;
     let mut writer = Writer {
         json: JsonText::new(limit),
@@ -158,7 +165,7 @@ mod tests {
     use super::*;
 
     fn json(yaml: &str) -> Result<String, String> {
-        to_json(yaml.as_bytes(), 10_000)
+        to_json(yaml.as_bytes(), 16 << 20)
             .map(|json| String::from_utf8(json).unwrap())
             .map_err(|error| error.to_string())
     }
@@ -222,6 +229,15 @@ mod tests {
             bomb += &format!("- &a{level} [{}]\n", [before.as_str(); 9].join(", "));
         }
         assert!(json(&bomb).unwrap_err().starts_with("the body is longer than"));
+    }
+
+    #[test]
+    fn a_text_that_would_fill_the_memory_is_refused() {
+        let list = format!("[{}]", "0,".repeat(300_000));
+        assert_eq!(
+            json(&list).unwrap_err(),
+            "the body is longer than the 524288 bytes of YAML that are accepted here"
+        );
     }
 
     #[test]

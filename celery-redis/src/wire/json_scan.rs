@@ -1,4 +1,4 @@
-//! Numbers that Python's JSON has and a Rust task has not.
+//! What is found out about a JSON text before it is read.
 
 /// Whether a JSON text has an integer that 64 bits do not hold.
 ///
@@ -15,6 +15,13 @@ pub(super) fn has_too_large_integer(json: &str) -> bool {
 /// Whether a text has one of the three words that Python writes for floats that are not finite.
 pub(super) fn has_words_for_floats(json: &str) -> bool {
     outside_strings(json).any(|text| text.contains("NaN") || text.contains("Infinity"))
+}
+
+/// Upper bound of the values in a JSON text, keys of objects among them.
+pub(super) fn count_values(json: &str) -> usize {
+    let separators =
+        |text: &str| text.bytes().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
+    outside_strings(json).map(separators).sum::<usize>() + 1
 }
 
 fn is_of_number(character: char) -> bool {
@@ -62,6 +69,13 @@ mod tests {
             ("[123456789012345678901234567890.0, 1e30, 10000000000000000000000E3]", false),
         ] {
             assert_eq!(has_too_large_integer(json), found, "{json}");
+        }
+    }
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        for (json, values) in [("1", 1), ("[1, 2, [3]]", 5), (r#"{"a": "x,y", "b": [2]}"#, 6)] {
+            assert_eq!(count_values(json), values, "{json}");
         }
     }
 
