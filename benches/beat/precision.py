@@ -1,0 +1,134 @@
+"""How exactly beat sends: the time from each slot's instant until a consumer has its message.
+
+Starts a Redis and beat, takes the messages out of their queue as they come, and compares with the
+instants that they were due at. Prints one line for each case; fails where a case misses its goal.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+
+from processes import Process
+from programs import binary
+from servers import RedisServer
+from waiting import until
+
+LOG_LINE = re.compile(r"sent (\S+) \[(\S+)\] to \S+, slot (\S+), ")
+ID = re.compile(rb'"id": ?"([0-9a-f-]{36})"')
+JITTER_NAMESPACE = uuid.UUID(int=0x0B0E6C7F51C94D578D1C7C3D9F5A2E41)
+GOAL_MS = 50.0
+GOAL_KIB = 30 * 1024
+CASES = {
+    # Each entry every 10 s, somewhere within it: 1,000 messages a second.
+    "spread": ('"every 10s"', 10_000),
+    # All of them at the same instant, as crontabs are.
+    "together": ('"every 10s"', 0),
+}
+
+
+def offset(name: str, slot: datetime, jitter_ms: int) -> float:
+    """The seconds that an entry's jitter puts a slot off."""
+    text = slot.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    fields = uuid.uuid5(JITTER_NAMESPACE, f"{name}\n{text}").fields
+    return (jitter_ms * fields[0] // 2**32) / 1000
+
+
+def run_case(case: str, entries: int, seconds: float, folder: Path) -> bool:
+    schedule, jitter_ms = CASES[case]
+    server_folder = folder / f"redis-{case}"
+    server_folder.mkdir()
+    server = RedisServer(server_folder)
+    file = folder / f"{case}.toml"
+    with file.open("w") as output:
+        output.write("built_in = false\n")
+        for number in range(entries):
+            output.write(f'[entries.e{number:05}]\ntask = "bench.echo"\nschedule = {schedule}\n')
+            output.write(f'jitter = "{jitter_ms}ms"\n' if jitter_ms else "")
+    env = {"CELERY_BROKER_URL": server.url(), "BEAT_FILE": str(file)}
+    beat = Process([binary("beat"), "-n", "beat@bench"], folder / f"{case}.log", env=env)
+    try:
+        received = consume(server, beat, seconds)
+        peak = memory(beat)
+        cpu = processor(beat)
+    finally:
+        beat.kill()
+        server.stop()
+    return report(case, received, peak, cpu, beat.output(), jitter_ms)
+
+
+def consume(server: RedisServer, beat: Process, seconds: float) -> dict[str, float]:
+    """When each message was there, by its id, for so long after the first one."""
+    received: dict[str, float] = {}
+    with server.client() as client:
+        client.connection_pool.connection_kwargs["decode_responses"] = False
+        until(lambda: "leads, term" in beat.output(), "beat leads", 60)
+        end = None
+        while end is None or time.time() < end:
+            found = client.blmpop(1, 1, "celery", direction="RIGHT", count=1000)
+            now = time.time()
+            if found is None:
+                continue
+            end = end or now + seconds
+            for message in found[1]:
+                data = message if isinstance(message, bytes) else message.encode()
+                match = ID.search(data)
+                if match is not None:
+                    received[match[1].decode()] = now
+    return received
+
+
+def memory(beat: Process) -> int:
+    """The most that the process ever had, in KiB."""
+    status = Path(f"/proc/{beat.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1])
+
+
+def processor(beat: Process) -> float:
+    """Seconds of processor time."""
+    fields = Path(f"/proc/{beat.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def report(
+    case: str, received: dict[str, float], peak: int, cpu: float, log: str, jitter_ms: int
+) -> bool:
+    lags = []
+    for name, task_id, slot_text in LOG_LINE.findall(log):
+        if task_id not in received:
+            continue
+        slot = datetime.fromisoformat(slot_text.replace("Z", "+00:00")).astimezone(timezone.utc)
+        due = slot.timestamp() + (offset(name, slot, jitter_ms) if jitter_ms else 0)
+        lags.append((received[task_id] - due) * 1000)
+    lags.sort()
+    if not lags:
+        print(f"{case}: nothing was sent")  # noqa: T201
+        return False
+    middle, p99, most = (lags[min(int(len(lags) * part), len(lags) - 1)] for part in (0.5, 0.99, 1))
+    print(  # noqa: T201
+        f"{case}: {len(lags)} fires, late by {middle:.1f} ms (median), {p99:.1f} ms (p99), "
+        f"{most:.1f} ms (most); {peak / 1024:.1f} MiB at most, {cpu:.1f} s of processor"
+    )
+    return p99 <= GOAL_MS and peak <= GOAL_KIB
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entries", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--case", choices=sorted(CASES), action="append")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = [
+            run_case(case, arguments.entries, arguments.seconds, Path(folder))
+            for case in arguments.case or CASES
+        ]
+    return 0 if all(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
