@@ -54,7 +54,7 @@ impl Agenda {
     }
 
     /// Takes up to `most` entries that have something to do at `now`, the longest due first. Each
-    /// is to be [settled](Agenda::settle), or it is never due again.
+    /// is to be [settled](Agenda::settle) or [put off](Agenda::put_off), or it is never due again.
     pub fn due(&mut self, now: DateTime<Utc>, most: usize) -> Vec<DueRun> {
         let mut runs = Vec::new();
         while runs.len() < most {
@@ -78,6 +78,11 @@ impl Agenda {
         let is_over = self.entries[run.entry].one_off && !run.slots.is_empty();
         self.cursors[run.entry] = Some(run.to).filter(|_| !is_over);
         self.sleep(run.entry);
+    }
+
+    /// Says that what was due of an entry is to be decided again at `at`.
+    pub fn put_off(&mut self, run: &DueRun, at: DateTime<Utc>) {
+        self.wakes.push(Reverse((at, run.entry)));
     }
 
     fn sleep(&mut self, index: usize) {

@@ -1,10 +1,11 @@
 //! What beat says in its log about what it does.
 
-use celery_redis::transport::beat_state::Slot;
-use celery_redis::wire::signature::Encoded;
+use celery_redis::transport::beat_state::{Outgoing, Slot};
+use celery_redis::wire::signature::SignatureError;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::agenda::DueRun;
+use crate::chain::Chain;
 use crate::consumption::Observation;
 use crate::entry::Entry;
 use crate::reconcile::Reconciled;
@@ -55,15 +56,32 @@ pub(crate) fn ahead<'a>(entries: impl Iterator<Item = &'a str>) {
 }
 
 /// Says that a slot was sent, and how late.
-pub(crate) fn sent(slot: &Slot, message: &Encoded, at: DateTime<Utc>) {
+pub(crate) fn sent(slot: &Slot, outgoing: &Outgoing) {
+    let Outgoing { message, due, at } = outgoing;
     log::info!(
         "sent {} [{}] to {}, slot {}, {} ms late",
         slot.entry,
         message.id,
         message.queue,
         shown(slot.slot),
-        (at - slot.slot).num_milliseconds()
+        (*at - *due).num_milliseconds()
     );
+}
+
+/// Says that a queue cannot take a slot.
+pub(crate) fn no_queue(slot: &Slot, outgoing: &Outgoing) {
+    log::error!(
+        "{}: slot {} cannot be sent: the key of queue {} holds no list; it is tried again",
+        slot.entry,
+        shown(slot.slot),
+        outgoing.message.queue
+    );
+}
+
+/// Says that a slot cannot be sent at all.
+pub(crate) fn unsendable(entry: &Entry, slot: DateTime<Utc>, error: &SignatureError) {
+    let error = Chain(error);
+    log::error!("{}: the message of slot {} cannot be made: {error}", entry.name, shown(slot));
 }
 
 /// Says that slots were given up.

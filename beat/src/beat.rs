@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use celery_redis::transport::beat_state::{BeatState, BeatStateError, Heartbeat, Role};
 use celery_redis::transport::connection::Backoff;
-use celery_redis::wire::signature::{Producer, SignatureError};
+use celery_redis::wire::signature::Producer;
 use chrono::Utc;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -46,37 +46,19 @@ pub struct Beat {
 pub struct Silent {
     silence: Duration,
     /// Why, as far as it is known.
-    source: Option<TickError>,
+    source: Option<BeatStateError>,
 }
 
 impl Silent {
     /// Whether Redis or the network is to blame.
     pub fn is_outage(&self) -> bool {
-        self.source.as_ref().is_none_or(TickError::is_outage)
+        self.source.as_ref().is_none_or(is_outage)
     }
 }
 
-/// Why a tick ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum TickError {
-    /// Redis did not do what was asked.
-    #[error(transparent)]
-    State(#[from] BeatStateError),
-    /// A message cannot be made.
-    #[error("the message of {entry} cannot be encoded")]
-    Message {
-        /// The entry.
-        entry: String,
-        /// What is wrong with its arguments.
-        source: SignatureError,
-    },
-}
-
-impl TickError {
-    /// Outages are announced by the connection itself, once, with their length at the end.
-    fn is_outage(&self) -> bool {
-        matches!(self, Self::State(BeatStateError::Transport(error)) if error.is_outage())
-    }
+/// Outages are announced by the connection itself, once, with their length at the end.
+fn is_outage(error: &BeatStateError) -> bool {
+    matches!(error, BeatStateError::Transport(error) if error.is_outage())
 }
 
 /// What a beat knows from its last tick.
@@ -168,7 +150,7 @@ impl Beat {
                 Err(error) => {
                     // What was sent is known to Redis alone now.
                     (known, leading) = (None, None);
-                    if error.is_outage() {
+                    if is_outage(&error) {
                         backoff.wait().await;
                     } else {
                         log::error!("{}: {}; trying again", self.node, Chain(&error));
@@ -190,7 +172,7 @@ impl Beat {
         known: &mut Option<Known>,
         leading: &mut Option<Leading>,
         memory: &mut Memory,
-    ) -> Result<(), TickError> {
+    ) -> Result<(), BeatStateError> {
         // A beat that knows of no entries yet leaves the lead to another one.
         let Some(entries) = self.entries.borrow_and_update().clone() else { return Ok(()) };
         let ticked = match known.take().filter(|known| !known.until_next_tick().is_zero()) {
@@ -199,7 +181,7 @@ impl Beat {
                 let before = Instant::now();
                 let heartbeat =
                     self.state.tick(&self.node, &self.process, LEASE_TTL, TICK_TTL).await?;
-                let clock = Clock::read(heartbeat.now, before);
+                let clock = Clock::read(heartbeat.now);
                 Known { heartbeat, clock, ticked: before }
             }
         };

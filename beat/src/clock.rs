@@ -17,10 +17,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// The clock that showed `read` at some time between `before` and now.
-    pub(crate) fn read(read: DateTime<Utc>, before: Instant) -> Self {
-        let after = Instant::now();
-        Self { read, at: before + (after - before) / 2 }
+    /// The clock that showed `read` not later than now: so no slot is sent before its instant.
+    pub(crate) fn read(read: DateTime<Utc>) -> Self {
+        Self { read, at: Instant::now() }
     }
 
     /// In microseconds, as Redis keeps instants: what is compared later is the same then.

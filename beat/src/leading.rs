@@ -1,15 +1,16 @@
 //! What the beat that leads does: adopt its entries, then send each slot when it comes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use celery_redis::transport::beat_state::{BeatState, Lease, Sending, Slot};
+use celery_redis::transport::beat_state::{
+    BeatState, BeatStateError, Lease, Outcome, Outgoing, Sending, Slot,
+};
 use celery_redis::wire::signature::Producer;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::agenda::{Agenda, DueRun};
 use crate::announce;
-use crate::beat::TickError;
 use crate::consumption::Consumption;
 use crate::entry::Entry;
 use crate::reconcile::reconcile;
@@ -18,6 +19,8 @@ use crate::reconcile::reconcile;
 const BATCH: usize = 200;
 /// A last run that is ahead of the clock by more than this is told of.
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
+/// When a slot is tried again whose queue cannot take it.
+const TRY_AGAIN: TimeDelta = TimeDelta::seconds(10);
 
 /// One term of leading, with the entries as they are during it.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ impl Leading {
         changes: &str,
         memory: &mut Memory,
         now: DateTime<Utc>,
-    ) -> Result<Option<Self>, TickError> {
+    ) -> Result<Option<Self>, BeatStateError> {
         let ledger = state.ledger().await?;
         let found = reconcile(entries, &ledger, &memory.cursors, now);
         announce::reconciled(&found);
@@ -104,62 +107,74 @@ impl Leading {
         producer: &Producer,
         memory: &mut Memory,
         now: DateTime<Utc>,
-    ) -> Result<Progress, TickError> {
+    ) -> Result<Progress, BeatStateError> {
         let runs = self.agenda.due(now, BATCH);
         if runs.is_empty() {
             return Ok(Progress::Idle);
         }
         let mut slots = Vec::with_capacity(runs.len());
         for run in &runs {
-            self.slots(run, producer, now, &mut slots)?;
+            self.slots(run, producer, now, &mut slots);
         }
-        let Sending::Leading { sent, tails } = state.send(&self.lease, &slots).await? else {
+        let Sending::Leading { outcomes, tails } = state.send(&self.lease, &slots).await? else {
             return Ok(Progress::Outdated);
         };
         let mut fired = Vec::with_capacity(slots.len());
-        for (slot, _) in slots.iter().zip(&sent).filter(|(_, sent)| **sent) {
-            memory.cursors.insert(slot.entry.clone(), slot.slot);
-            if let Some((message, at)) = &slot.message {
-                announce::sent(slot, message, *at);
-                fired.push(Fired { entry: slot.entry.clone(), at: *at });
+        let mut refused = HashSet::new();
+        for (slot, outcome) in slots.iter().zip(&outcomes) {
+            match (outcome, &slot.message) {
+                (Outcome::Sent, Some(outgoing)) => {
+                    announce::sent(slot, outgoing);
+                    memory.cursors.insert(slot.entry.clone(), slot.slot);
+                    fired.push(Fired { entry: slot.entry.clone(), at: outgoing.at });
+                }
+                (Outcome::NoQueue, Some(outgoing)) => {
+                    announce::no_queue(slot, outgoing);
+                    refused.insert(slot.entry.as_str());
+                }
+                _ => {}
             }
         }
         for tail in tails {
             announce::consumption(memory.consumption.note(tail, now).as_ref());
         }
         for run in &runs {
-            announce::missed(&self.agenda.entries()[run.entry], run);
-            self.agenda.settle(run);
+            let entry = &self.agenda.entries()[run.entry];
+            if refused.contains(entry.name.as_str()) {
+                self.agenda.put_off(run, now + TRY_AGAIN);
+            } else {
+                announce::missed(entry, run);
+                self.agenda.settle(run);
+            }
         }
-        if sent.contains(&false) {
+        // What a refused slot was to be followed by is not sent either.
+        let is_outdated = |(slot, outcome): (&Slot, &Outcome)| {
+            *outcome == Outcome::Before && !refused.contains(slot.entry.as_str())
+        };
+        if slots.iter().zip(&outcomes).any(is_outdated) {
             return Ok(Progress::Outdated);
         }
         Ok(Progress::Sent(fired))
     }
 
     /// The slots of a run as they are sent, each from the one before.
-    fn slots(
-        &self,
-        run: &DueRun,
-        producer: &Producer,
-        now: DateTime<Utc>,
-        slots: &mut Vec<Slot>,
-    ) -> Result<(), TickError> {
+    fn slots(&self, run: &DueRun, producer: &Producer, now: DateTime<Utc>, slots: &mut Vec<Slot>) {
         let entry = &self.agenda.entries()[run.entry];
         let mut expected = run.from;
         for slot in &run.slots {
-            let message = entry
-                .signature(*slot, now)
-                .encode(producer, now)
-                .map_err(|source| TickError::Message { entry: entry.name.clone(), source })?;
-            let message = Some((message, now));
-            slots.push(Slot { entry: entry.name.clone(), expected, slot: *slot, message });
-            expected = *slot;
+            match entry.signature(*slot, now).encode(producer, now) {
+                Ok(message) => {
+                    let message = Some(Outgoing { message, due: entry.due_at(*slot), at: now });
+                    slots.push(Slot { entry: entry.name.clone(), expected, slot: *slot, message });
+                    expected = *slot;
+                }
+                // One entry that cannot be sent must not keep others from it.
+                Err(error) => announce::unsendable(entry, *slot, &error),
+            }
         }
         if expected < run.to {
             let (entry, slot) = (entry.name.clone(), run.to);
             slots.push(Slot { entry, expected, slot, message: None });
         }
-        Ok(())
     }
 }

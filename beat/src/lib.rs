@@ -21,7 +21,7 @@ pub mod schedule;
 pub mod source;
 mod watchdog;
 
-pub use beat::{Beat, Silent, TickError};
+pub use beat::{Beat, Silent};
 pub use built_in::built_in;
 pub use chain::Chain;
 pub use check::{Check, check};

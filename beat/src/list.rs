@@ -51,7 +51,7 @@ pub struct ListedEntry {
     pub enabled: bool,
     /// The slot that was sent last.
     pub last_run: Option<DateTime<Utc>>,
-    /// How late that one was, in milliseconds; more than its instant is its jitter.
+    /// How late that one was, in milliseconds.
     pub last_lag_ms: Option<i64>,
     /// How many were sent.
     pub run_count: u64,
@@ -130,7 +130,7 @@ fn listed(entry: &Entry, ledger: &Ledger, now: DateTime<Utc>) -> ListedEntry {
         enabled,
         // Releases before this one kept no more than up to where slots were dealt with.
         last_run: sent.map(|sent| sent.slot).or(cursor.filter(|_| count > 0)),
-        last_lag_ms: sent.map(|sent| (sent.at - sent.slot).num_milliseconds()),
+        last_lag_ms: sent.map(|sent| (sent.at - sent.due).num_milliseconds()),
         run_count: count,
         next_run,
         overdue: next_run.is_some_and(|next| entry.due_at(next) <= now),

@@ -1,5 +1,8 @@
 //! Ten simulated years, and every kind of change of the clocks.
 
+// What tests call is as much a test as they are.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use beat::built_in;
-use celery_redis::transport::beat_state::{BeatState, Lease, Role, Sending};
+use celery_redis::transport::beat_state::{BeatState, Lease, Outcome, Role, Sending};
 use chrono::{DateTime, Utc};
 
 use crate::broker::{TestBroker, eventually};
@@ -73,10 +73,10 @@ async fn a_beat_whose_lease_ended_can_neither_send_nor_forget() {
     assert!(broker.messages("celery").is_empty());
     assert!(state.ledger().await.unwrap().contains_key(&entry.name));
 
-    let Sending::Leading { sent, tails } = state.send(&lease, &slots).await.unwrap() else {
+    let Sending::Leading { outcomes, tails } = state.send(&lease, &slots).await.unwrap() else {
         panic!("b leads")
     };
-    assert_eq!((sent, tails.len()), (vec![true], 1));
+    assert_eq!((outcomes, tails.len()), (vec![Outcome::Sent], 1));
     assert_eq!(broker.messages("celery").len(), 1);
 }
 

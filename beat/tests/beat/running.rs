@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use beat::Beat;
 use beat::entry::Entry;
-use celery_redis::transport::beat_state::{BeatState, Slot};
+use celery_redis::transport::beat_state::{BeatState, Outgoing, Slot};
 use celery_redis::wire::signature::Producer;
 use chrono::{DateTime, Utc};
 use tokio::sync::{oneshot, watch};
@@ -34,7 +34,12 @@ pub(crate) async fn introduce(state: &BeatState, entries: &[Entry], at: DateTime
 pub(crate) fn slot(entry: &Entry, expected: DateTime<Utc>, slot: DateTime<Utc>) -> Slot {
     let now = Utc::now();
     let message = entry.signature(slot, now).encode(&Producer::current(), now).unwrap();
-    Slot { entry: entry.name.clone(), expected, slot, message: Some((message, now)) }
+    Slot {
+        entry: entry.name.clone(),
+        expected,
+        slot,
+        message: Some(Outgoing { message, due: slot, at: now }),
+    }
 }
 
 /// Runs a beat until `condition`, then ends it in order.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use beat::built_in;
 use beat::entry::{Call, CatchUp, Entry, Misfire};
 use beat::schedule::Schedule;
-use celery_redis::transport::beat_state::{BeatState, Lease, Role, Sending, Switch};
+use celery_redis::transport::beat_state::{BeatState, Lease, Outcome, Role, Sending, Switch};
 use celery_redis::transport::connection::Connection;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -34,9 +34,9 @@ async fn lease(state: &BeatState) -> Lease {
 }
 
 /// What was sent of the slots of one call.
-fn outcomes(sending: Sending) -> Vec<bool> {
+fn outcomes(sending: Sending) -> Vec<Outcome> {
     match sending {
-        Sending::Leading { sent, .. } => sent,
+        Sending::Leading { outcomes, .. } => outcomes,
         Sending::NotLeading => panic!("another beat leads"),
     }
 }
@@ -109,7 +109,7 @@ async fn messages_are_those_of_celerys_beat() {
 
     let sending = state.send(&lease(&state).await, &[slot(&entry, seen, next)]).await.unwrap();
 
-    assert_eq!(outcomes(sending), [true]);
+    assert_eq!(outcomes(sending), [Outcome::Sent]);
     let message = broker.messages("night").remove(0);
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&message), keys(&golden));
@@ -152,7 +152,7 @@ async fn a_send_whose_answer_was_lost_is_not_repeated() {
     let [seen, first, second] = days;
     introduce(&state, std::slice::from_ref(entry), seen).await;
     let sending = state.send(&lease, &[slot(entry, seen, first)]).await.unwrap();
-    assert_eq!(outcomes(sending), [true]);
+    assert_eq!(outcomes(sending), [Outcome::Sent]);
 
     let patience = Duration::from_millis(300);
     let impatient = broker.settings().timeouts(patience, patience);
@@ -167,7 +167,7 @@ async fn a_send_whose_answer_was_lost_is_not_repeated() {
 
     let again = state.send(&lease, &slots).await.unwrap();
 
-    assert_eq!(outcomes(again), [false]);
+    assert_eq!(outcomes(again), [Outcome::Before]);
     assert_eq!(broker.messages("celery").len(), 2);
 }
 
@@ -205,9 +205,29 @@ async fn a_batch_is_sent_but_for_what_somebody_sent_before() {
     let slots = [slot(&one, seen, first), slot(&other, seen, first)];
     let sending = state.send(&lease, &slots).await.unwrap();
 
-    assert_eq!(outcomes(sending), [false, true]);
+    assert_eq!(outcomes(sending), [Outcome::Before, Outcome::Sent]);
     let ids = [&one, &other].map(|entry| entry.task_id(first).to_string());
     assert_eq!(broker.ids("celery"), ids);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_no_list_keeps_nothing_else_from_being_sent() {
+    let broker = TestBroker::start();
+    let (mut bad, good) = (entry("bad", "0 3 * * *"), entry("good", "0 3 * * *"));
+    bad.call.queue = "no-list".to_owned();
+    broker.query::<()>(&["SET", "no-list", "x"]);
+    let entries = [bad, good];
+    introduce(&broker.state(), &entries, utc("2026-01-01T00:00:00Z")).await;
+
+    let sent = || !broker.messages("celery").is_empty();
+    run_until(beat(&broker, &entries, "beat@test"), "the good one is sent", sent).await;
+    let ledger = broker.state().ledger().await.unwrap();
+    assert_eq!(ledger["bad"].cursor, Some(utc("2026-01-01T00:00:00Z")), "it is still due");
+
+    broker.query::<()>(&["DEL", "no-list"]);
+    let sent = || !broker.messages("no-list").is_empty();
+    run_until(beat(&broker, &entries, "beat@test"), "the other one too", sent).await;
+    assert_eq!(broker.messages("celery").len(), 1);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::wire::isoformat::InvalidInstant;
 pub use lease::{Heartbeat, Lease, Role, Sighting};
 pub use ledger::{Adoption, Ledger, StoredEntry};
 pub use operator::Switch;
-pub use sending::{Sending, Sent, Slot, Tail};
+pub use sending::{Outcome, Outgoing, Sending, Sent, Slot, Tail};
 
 macro_rules! script {
     ($file:literal) => {

@@ -17,8 +17,19 @@ pub struct Slot {
     pub expected: DateTime<Utc>,
     /// Up to where they are dealt with then.
     pub slot: DateTime<Utc>,
-    /// The message, with when it is sent; `None` to pass the slot over.
-    pub message: Option<(Encoded, DateTime<Utc>)>,
+    /// What is sent; `None` to pass the slot over.
+    pub message: Option<Outgoing>,
+}
+
+/// The message of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The message.
+    pub message: Encoded,
+    /// When it was to be sent: the slot, and the entry's jitter.
+    pub due: DateTime<Utc>,
+    /// When it is sent.
+    pub at: DateTime<Utc>,
 }
 
 /// The latest slot of an entry that was sent.
@@ -26,7 +37,9 @@ pub struct Slot {
 pub struct Sent {
     /// Which.
     pub slot: DateTime<Utc>,
-    /// When.
+    /// When it was to be sent.
+    pub due: DateTime<Utc>,
+    /// When it was sent.
     pub at: DateTime<Utc>,
     /// The task's id.
     pub id: String,
@@ -37,14 +50,24 @@ pub struct Sent {
 pub enum Sending {
     /// This beat leads.
     Leading {
-        /// For each slot whether it was sent: its message is in its queue and its entry advanced.
-        /// One that was not has been sent before, or was never decided from the last run there is.
-        sent: Vec<bool>,
+        /// What became of each slot.
+        outcomes: Vec<Outcome>,
         /// The other end of each list that got a message.
         tails: Vec<Tail>,
     },
     /// Nothing was sent: the lease is gone.
     NotLeading,
+}
+
+/// What became of the attempt to send a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its message is in its queue, and its entry is advanced.
+    Sent,
+    /// It was sent before, or was not decided from the last run that there is.
+    Before,
+    /// The key of its queue holds something else than a list; the entry is not advanced.
+    NoQueue,
 }
 
 /// The message of a list that a consumer takes next.
@@ -72,8 +95,9 @@ impl BeatState {
                 .arg(isoformat::format(slot.expected))
                 .arg(isoformat::format(slot.slot));
             match &slot.message {
-                Some((message, at)) => {
-                    let record = Sent { slot: slot.slot, at: *at, id: message.id.clone() };
+                Some(Outgoing { message, due, at }) => {
+                    let id = message.id.clone();
+                    let record = Sent { slot: slot.slot, due: *due, at: *at, id };
                     call.key(self.keys.list(&message.queue, message.priority))
                         .arg(serde_json::to_string(&record).unwrap_or_default())
                         .arg(message.bytes.as_slice());
@@ -94,16 +118,21 @@ impl FromRedisValue for Answer {
     fn from_redis_value(value: Value) -> Result<Self, redis::ParsingError> {
         let Value::Array(parts) = value else { return Ok(Self(Sending::NotLeading)) };
         let mut parts = parts.into_iter().skip(1);
-        let (Some(sent), Some(tails)) = (parts.next(), parts.next()) else {
+        let (Some(outcomes), Some(tails)) = (parts.next(), parts.next()) else {
             return Ok(Self(Sending::NotLeading));
         };
-        let sent: Vec<bool> = from_redis_value(sent)?;
+        let outcomes: Vec<i64> = from_redis_value(outcomes)?;
+        let outcomes = outcomes.into_iter().map(|outcome| match outcome {
+            1 => Outcome::Sent,
+            -1 => Outcome::NoQueue,
+            _ => Outcome::Before,
+        });
         let tails: Vec<String> = from_redis_value(tails)?;
         let (lists, digests) = tails.split_at(tails.len() / 2);
         let tails = lists
             .iter()
             .zip(digests)
             .map(|(list, digest)| Tail { list: list.clone(), digest: digest.clone() });
-        Ok(Self(Sending::Leading { sent, tails: tails.collect() }))
+        Ok(Self(Sending::Leading { outcomes: outcomes.collect(), tails: tails.collect() }))
     }
 }
