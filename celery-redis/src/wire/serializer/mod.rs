@@ -51,6 +51,12 @@ pub enum SerializerError {
     /// Lists in lists without end.
     #[error("the body is nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    /// More values than there is memory for.
+    #[error("the body has more than the {most} values that are accepted here")]
+    TooManyValues {
+        /// The most that are accepted.
+        most: usize,
+    },
     /// More YAML than its parser has the memory for.
     #[error("the body is longer than the {limit} bytes of YAML that are accepted here")]
     TooMuchYaml {

@@ -301,7 +301,7 @@ impl<'a> Machine<'a> {
         if count < self.most_nodes {
             return Ok(());
         }
-        Err(malformed(format!("it has more than {} values", self.most_nodes)))
+        Err(SerializerError::TooManyValues { most: self.most_nodes })
     }
 
     fn node(&self, id: Id) -> &Node {

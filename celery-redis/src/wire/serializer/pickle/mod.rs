@@ -111,6 +111,8 @@ mod tests {
                 b"\x80\x04\x8c\x08datetime\x8c\x12datetime.__class__\x93.",
                 "datetime.datetime.__class__",
             ),
+            (b"cbuiltins\ngetattr\n(czoneinfo\nZoneInfo\nVfrom_file\ntR.", "builtins.getattr"),
+            (b"cbuiltins\ngetattr\n(cdatetime\ndate\nV_unpickle\ntR.", "builtins.getattr"),
             (b"\x80\x02ccopyreg\n__newobj__\n.", "copyreg.__newobj__"),
             (b"(S'true'\nios\nsystem\n.", "opcode S"),
             (b"(ios\nsystem\n.", "opcode i"),
