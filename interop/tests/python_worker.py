@@ -11,6 +11,7 @@ app = Celery("python_worker", broker=URL, backend=URL)
 app.conf.task_acks_late = True
 app.conf.worker_prefetch_multiplier = 1
 app.conf.broker_connection_retry_on_startup = True
+app.conf.result_compression = os.environ.get("CELERY_RESULT_COMPRESSION")
 
 
 @app.task(name="bench.incr")

@@ -1,6 +1,7 @@
 """What a result says, and for how long: Celery's result_* settings."""
 
 import pytest
+from celery import chord, group
 from redis import Redis
 
 from waiting import until
@@ -41,6 +42,25 @@ def test_a_compressed_result_is_read_by_python(
     stored = Redis.from_url(redis_server.url(redis_database)).get(f"celery-task-meta-{done.id}")
     assert stored.startswith(b"\0celery-compressed\0")
     assert len(stored) < 1000
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+def test_a_chord_of_ours_joins_what_python_compressed(app, programs, redis, nested):
+    # A producer compresses the structure of a nested header too.
+    app.conf.result_compression = "bzip2"
+    programs.python_worker("-P", "solo", "-Q", "python", CELERY_RESULT_COMPRESSION="zstd")
+    by_python = [app.signature("bench.incr", ("n",), queue="python") for _ in range(2)]
+    by_us = app.signature("bench.add", (3, 4))
+    header = [group(by_python), by_us] if nested else [*by_python, by_us]
+
+    total = chord(header, app.signature("bench.echo"), app=app).apply_async()
+    until(lambda: redis.get("n") == "2" and redis.llen("python") == 0, "Python's parts are done")
+    # Whoever does the last part calls the body.
+    programs.interop_worker(CELERY_RESULT_COMPRESSION="gzip")
+
+    *counted, added = total.get(timeout=30)
+    assert sorted(counted[0] if nested else counted) == [1, 2]
+    assert added == 7
 
 
 def test_a_compression_that_nobody_knows_stops_the_worker_at_its_start(programs):
