@@ -225,6 +225,28 @@ fn json_alone_is_accepted_unless_more_is_asked_for() {
 }
 
 #[test]
+fn a_retry_of_protocol_1_is_one_of_protocol_2() {
+    let bytes = python_json::to_string(&envelopes("enqueue-protocol-1")[0]).unwrap();
+    let message = Message::decode(bytes.as_bytes()).unwrap();
+    let kwargs = serde_json::Map::from_iter([("y".to_owned(), json!(9))]);
+    let names = ["x", "y"];
+    let changed = Retried { kwargs: Some(&kwargs), names: &names, ..Retried::default() };
+
+    let again = retry::retried(bytes.as_bytes(), &changed, Utc::now(), "gen1@host").unwrap();
+
+    let envelope: Value = serde_json::from_slice(&again).unwrap();
+    let plain = &envelopes("enqueue-add-delay")[0];
+    let keys = |value: &Value| value["headers"].as_object().unwrap().keys().cloned().collect();
+    let (ours, expected): (Vec<String>, Vec<String>) = (keys(&envelope), keys(plain));
+    assert_eq!(ours, expected);
+    assert_eq!(envelope["headers"]["parent_id"], message.id);
+    assert_eq!(envelope["headers"]["ignore_result"], false);
+    let again = Message::decode(&again).unwrap();
+    assert_eq!((again.headers.retries, &again.task), (1, &message.task));
+    assert_eq!(again.body.args, [message.body.args[0].clone(), json!(9)]);
+}
+
+#[test]
 fn a_retry_is_json_without_compression_whatever_it_came_as() {
     for name in
         ["enqueue-yaml", "enqueue-msgpack-gzip", "enqueue-pickle", "enqueue-compression-zstd"]

@@ -227,10 +227,12 @@ def test_a_call_of_protocol_1_is_read(worker, caller, serializer):
         result = caller.send_task(
             "bench.add", (4,), {"y": 5}, serializer=serializer, compression="zlib"
         )
+        retried = caller.send_task("bench.retry", (2, 0.01), serializer=serializer)
     finally:
         caller.conf.task_protocol = 2
 
     assert result.get(timeout=30) == 9
+    assert retried.get(timeout=30) == 2
 
 
 @pytest.mark.parametrize("compression", [None, "bzip2"])

@@ -4,7 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use serde::de::Error as _;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
 use super::accept::Accept;
@@ -47,26 +48,23 @@ pub fn retried(
     let eta = changed.eta.map(isoformat::format);
     headers.remove("redelivered");
     headers.remove(DELIVERY_COUNT);
-    if headers.get("task").is_some() {
-        let retries: u32 = headers.read("retries").unwrap_or(0);
-        headers.set("retries", &retries.saturating_add(1))?;
-        headers.set("eta", &eta)?;
-        if headers.get("ignore_result").is_some_and(|value| value.get() == "null") {
-            headers.set("ignore_result", &changed.ignore_result)?;
-        }
-        if headers.read::<String>("parent_id").is_none() {
-            let id: Option<String> = headers.read("id");
-            headers.set("parent_id", &id)?;
-        }
-        if changed.args.is_some() || changed.kwargs.is_some() {
-            let called = Message::decode_accepted(envelope, &Accept::everything())
-                .map_err(serde_json::Error::custom)?;
-            call_with(changed, &called, &mut outer, &mut headers, &mut properties)?;
-        }
-    } else if changed.args.is_some() || changed.kwargs.is_some() {
-        return Err(serde_json::Error::custom("protocol 1 cannot be retried with other arguments"));
-    } else {
-        outer.set("body", &retried_protocol_1(&outer, &properties, eta.as_deref())?)?;
+    if headers.get("task").is_none() {
+        as_protocol_2(&mut outer, &mut headers, &mut properties, origin)?;
+    }
+    let retries: u32 = headers.read("retries").unwrap_or(0);
+    headers.set("retries", &retries.saturating_add(1))?;
+    headers.set("eta", &eta)?;
+    if headers.get("ignore_result").is_some_and(|value| value.get() == "null") {
+        headers.set("ignore_result", &changed.ignore_result)?;
+    }
+    if headers.read::<String>("parent_id").is_none() {
+        let id: Option<String> = headers.read("id");
+        headers.set("parent_id", &id)?;
+    }
+    if changed.args.is_some() || changed.kwargs.is_some() {
+        let called = Message::decode_accepted(envelope, &Accept::everything())
+            .map_err(serde_json::Error::custom)?;
+        call_with(changed, &called, &mut outer, &mut headers, &mut properties)?;
     }
     let expires = headers.read::<String>("expires").and_then(|text| isoformat::parse(&text).ok());
     if let Some(expires) = expires {
@@ -134,20 +132,54 @@ fn arguments(changed: &Retried<'_>, called: &Message) -> (Vec<Value>, Map<String
     }
 }
 
-/// Protocol 1 has the same fields in its body.
-fn retried_protocol_1(
-    outer: &RawMap,
-    properties: &RawMap,
-    eta: Option<&str>,
-) -> serde_json::Result<String> {
-    let body: String = outer.read("body").unwrap_or_default();
-    let in_base64 = properties.read::<String>("body_encoding").as_deref() == Some("base64");
-    let bytes =
-        if in_base64 { STANDARD.decode(&body).unwrap_or_default() } else { body.into_bytes() };
-    let mut fields: RawMap = serde_json::from_slice(&bytes)?;
-    let retries: u32 = fields.read("retries").unwrap_or(0);
-    fields.set("retries", &retries.saturating_add(1))?;
-    fields.set("eta", &eta)?;
-    let text = python_json::to_string(&fields)?;
-    Ok(if in_base64 { STANDARD.encode(text) } else { text })
+/// Celery sends a retry as its own protocol, also where the call came in protocol 1, which has every
+/// field in its body (`celery.worker.strategy`, `proto1_to_proto2`). The body is JSON already.
+fn as_protocol_2(
+    outer: &mut RawMap,
+    headers: &mut RawMap,
+    properties: &mut RawMap,
+    origin: &str,
+) -> serde_json::Result<()> {
+    let body = content::json_body(outer, headers, properties, &Accept::everything())
+        .map_err(serde_json::Error::custom)?;
+    let fields: RawMap = serde_json::from_slice(&body)?;
+    let field = |name| fields.get(name).unwrap_or(RawValue::NULL);
+    let group = Some(field("group")).filter(|group| group.get() != "null");
+    let args: Vec<Value> = fields.read("args").unwrap_or_default();
+    let kwargs: Map<String, Value> = fields.read("kwargs").unwrap_or_default();
+    let mut own = RawMap::default();
+    own.set("lang", "py")?;
+    own.set("task", field("task"))?;
+    own.set("id", field("id"))?;
+    own.set("shadow", &())?;
+    own.set("eta", field("eta"))?;
+    own.set("expires", field("expires"))?;
+    own.set("group", group.unwrap_or_else(|| field("taskset")))?;
+    own.set("group_index", field("group_index"))?;
+    own.set("retries", &fields.read::<u32>("retries").unwrap_or(0))?;
+    own.set("timelimit", &fields.read::<[Option<Number>; 2]>("timelimit").unwrap_or_default())?;
+    own.set("root_id", field("id"))?;
+    own.set("parent_id", &())?;
+    own.set("argsrepr", &python_repr::args(&args))?;
+    own.set("kwargsrepr", &python_repr::kwargs(&kwargs))?;
+    own.set("origin", origin)?;
+    own.set("ignore_result", &())?;
+    own.set("replaced_task_nesting", &0)?;
+    own.set("stamped_headers", &())?;
+    own.set("stamps", &Map::new())?;
+    for (name, value) in headers.iter() {
+        if own.get(name).is_none() {
+            own.set(name, value)?;
+        }
+    }
+    let mut embed = RawMap::default();
+    embed.set("callbacks", field("callbacks"))?;
+    embed.set("errbacks", field("errbacks"))?;
+    embed.set("chain", &())?;
+    embed.set("chord", field("chord"))?;
+    let body = python_json::to_string(&(args, kwargs, embed))?;
+    outer.set("body", &STANDARD.encode(body))?;
+    properties.set("body_encoding", "base64")?;
+    *headers = own;
+    Ok(())
 }
