@@ -34,8 +34,8 @@ pub(crate) struct Leading {
 /// What outlives a term.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// Up to where this process has sent each entry's slots.
-    cursors: HashMap<String, DateTime<Utc>>,
+    /// The slot of each entry that this process has sent last, if any, since it was last known.
+    sent: HashMap<String, Option<DateTime<Utc>>>,
     consumption: Consumption,
 }
 
@@ -68,7 +68,7 @@ impl Leading {
         now: DateTime<Utc>,
     ) -> Result<Option<Self>, BeatStateError> {
         let ledger = state.ledger().await?;
-        let found = reconcile(entries, &ledger, &memory.cursors, now);
+        let found = reconcile(entries, &ledger, &memory.sent, now);
         announce::reconciled(&found);
         let is_ahead = |(_, cursor): &(&Entry, &Option<DateTime<Utc>>)| {
             cursor.is_some_and(|cursor| cursor > now + AHEAD)
@@ -78,9 +78,12 @@ impl Leading {
         if !state.adopt(lease, &found.adoptions, &found.forgotten).await? {
             return Ok(None);
         }
-        memory.cursors.clear();
-        let known = entries.iter().zip(&found.cursors);
-        memory.cursors.extend(known.filter_map(|(entry, at)| Some((entry.name.clone(), (*at)?))));
+        let known = entries.iter().map(|entry| {
+            let is_told = found.lost.contains(&entry.name) || found.restored.contains(&entry.name);
+            let sent = memory.sent.get(&entry.name).copied().flatten();
+            (entry.name.clone(), sent.filter(|_| !is_told))
+        });
+        memory.sent = known.collect();
         Ok(Some(Self {
             lease: lease.clone(),
             changes: changes.to_owned(),
@@ -125,7 +128,7 @@ impl Leading {
             match (outcome, &slot.message) {
                 (Outcome::Sent, Some(outgoing)) => {
                     announce::sent(slot, outgoing);
-                    memory.cursors.insert(slot.entry.clone(), slot.slot);
+                    memory.sent.insert(slot.entry.clone(), Some(slot.slot));
                     fired.push(Fired { entry: slot.entry.clone(), at: outgoing.at });
                 }
                 (Outcome::NoQueue, Some(outgoing)) => {

@@ -26,7 +26,8 @@ pub(crate) struct Reconciled {
     pub(crate) restored: Vec<String>,
 }
 
-/// Compares `entries` with what Redis knows, and with the last runs that this process `remembers`.
+/// Compares `entries` with what Redis knows, and with those that this process `remembers` from
+/// before, with the slot that it has sent last.
 ///
 /// - An entry that is not known starts as if it had just run.
 /// - One whose schedule has changed, or that was switched on, counts its slots from now on: what
@@ -36,7 +37,7 @@ pub(crate) struct Reconciled {
 pub(crate) fn reconcile(
     entries: &[Entry],
     ledger: &Ledger,
-    remembered: &HashMap<String, DateTime<Utc>>,
+    remembered: &HashMap<String, Option<DateTime<Utc>>>,
     now: DateTime<Utc>,
 ) -> Reconciled {
     let mut result = Reconciled::default();
@@ -45,7 +46,7 @@ pub(crate) fn reconcile(
         let cursor = stored.and_then(|stored| stored.cursor);
         match (remembered.get(&entry.name), cursor) {
             (Some(_), None) => result.lost.push(entry.name.clone()),
-            (Some(known), Some(cursor)) if cursor < *known => {
+            (Some(Some(sent)), Some(cursor)) if cursor < *sent => {
                 result.restored.push(entry.name.clone());
             }
             _ => {}
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn an_emptied_and_a_restored_redis_are_noticed() {
         let entry = entry("0 3 * * *");
-        let sent = HashMap::from([("e".to_owned(), utc("2026-11-23T03:00:00Z"))]);
+        let sent = HashMap::from([("e".to_owned(), Some(utc("2026-11-23T03:00:00Z")))]);
 
         let emptied = reconcile(std::slice::from_ref(&entry), &Ledger::new(), &sent, now());
         assert_eq!(emptied.lost, ["e"]);
@@ -265,6 +266,10 @@ mod tests {
         let same = known(&entry, "2026-11-23T03:00:00Z");
         let same = reconcile(std::slice::from_ref(&entry), &same, &sent, now());
         assert_eq!((same.lost, same.restored), (vec![], vec![]));
+        // Whose last run an operator has put back, without this process having sent it.
+        let known = HashMap::from([("e".to_owned(), None)]);
+        let reset = reconcile(std::slice::from_ref(&entry), &older, &known, now());
+        assert_eq!(reset.restored, [""; 0]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `beat.toml`: entries in a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,8 @@ use crate::schedule::{Schedule, duration};
 /// How many missed slots `misfire = "all"` sends where nothing else is said, and the most.
 const DEFAULT_LIMIT: u32 = 100;
 const MOST_LIMIT: u32 = 1000;
+/// A longer file is read in parts.
+const PART: usize = 64 * 1024;
 /// As many slots are looked at to tell whether a jitter fits between them.
 const SLOTS_COMPARED: usize = 100;
 
@@ -126,28 +128,108 @@ pub fn parse(path: &Path, text: &str, queue: &str) -> Result<Vec<Entry>, FileErr
             message,
         }
     };
+    if let Some(entries) = in_parts(text, queue) {
+        return Ok(entries);
+    }
     let file: File = toml::from_str(text)
         .map_err(|error| mistake(error.span().unwrap_or(0..0), error.message().to_owned()))?;
-    entries(file, queue).map_err(|error| mistake(error.span, error.message))
+    whole(file, queue).map_err(|error| mistake(error.span, error.message))
 }
 
-fn entries(file: File, queue: &str) -> Result<Vec<Entry>, Mistake> {
-    let zone = file.timezone.as_ref().map(zone).transpose()?.unwrap_or(Tz::UTC);
-    let queue = match &file.queue {
-        Some(queue) => text(queue)?,
-        None => queue.to_owned(),
-    };
-    let mut entries = Vec::new();
-    if file.built_in.unwrap_or(true) {
-        let built_in = built_in(&queue);
-        entries = built_in.map_err(|error| Mistake { span: 0..0, message: error.to_string() })?;
-    }
+fn whole(file: File, queue: &str) -> Result<Vec<Entry>, Mistake> {
+    let mut reading = Reading::begin(&file, queue)?;
     for (name, described) in file.entries {
-        let known = entries.iter().position(|entry| entry.name == *name.get_ref());
-        let base = known.map(|position| entries.remove(position));
-        entries.push(described.entry(&name, base.as_ref(), zone, &queue)?);
+        reading.add(&name, described)?;
     }
-    Ok(entries)
+    Ok(reading.finish())
+}
+
+/// Reads a large file in parts, each of which ends before the table of an entry: as a whole it
+/// takes many times its length of memory. `None` where that cannot be done, or where something is
+/// wrong: then the whole has to be read, which also says what.
+fn in_parts(text: &str, queue: &str) -> Option<Vec<Entry>> {
+    if text.len() <= PART {
+        return None;
+    }
+    let (first, mut rest) = text.split_at(end_of_part(text));
+    let file: File = toml::from_str(first).ok()?;
+    let mut reading = Reading::begin(&file, queue).ok()?;
+    reading.entries.reserve_exact(text.matches("\n[entries.").count());
+    let mut names = HashSet::new();
+    let mut entries = file.entries;
+    loop {
+        for (name, described) in entries {
+            if !names.insert(name.get_ref().clone()) {
+                return None;
+            }
+            reading.add(&name, described).ok()?;
+        }
+        if rest.is_empty() {
+            return Some(reading.finish());
+        }
+        let (part, more) = rest.split_at(end_of_part(rest));
+        entries = toml::from_str::<File>(part).ok()?.entries;
+        rest = more;
+    }
+}
+
+/// Where a part may end: before the first line after [`PART`] that begins the table of an entry.
+fn end_of_part(text: &str) -> usize {
+    let mut from = text.len().min(PART);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    while let Some(found) = text[from..].find("\n[entries.") {
+        let line = from + found + 1;
+        let header = text[line..].lines().next().unwrap_or_default();
+        if header.matches('.').count() == 1 && header.ends_with(']') {
+            return line;
+        }
+        from = line;
+    }
+    text.len()
+}
+
+/// The entries of a file while it is read.
+struct Reading {
+    zone: Tz,
+    queue: String,
+    /// The built-in ones that the file has not changed.
+    built_in: Vec<Entry>,
+    entries: Vec<Entry>,
+}
+
+impl Reading {
+    /// Begins with what a file says before its entries.
+    fn begin(file: &File, queue: &str) -> Result<Self, Mistake> {
+        let queue = match &file.queue {
+            Some(queue) => text(queue)?,
+            None => queue.to_owned(),
+        };
+        let built_in = match file.built_in {
+            Some(false) => Vec::new(),
+            _ => built_in(&queue)
+                .map_err(|error| Mistake { span: 0..0, message: error.to_string() })?,
+        };
+        Ok(Self {
+            zone: file.timezone.as_ref().map(zone).transpose()?.unwrap_or(Tz::UTC),
+            queue,
+            built_in,
+            entries: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, name: &Spanned<String>, described: FileEntry) -> Result<(), Mistake> {
+        let known = self.built_in.iter().position(|entry| entry.name == *name.get_ref());
+        let base = known.map(|position| self.built_in.remove(position));
+        self.entries.push(described.entry(name, base.as_ref(), self.zone, &self.queue)?);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<Entry> {
+        self.entries.append(&mut self.built_in);
+        self.entries
+    }
 }
 
 impl FileEntry {
@@ -421,6 +503,43 @@ mod tests {
         assert_eq!(rotate.call.queue, "jwt");
         assert!(!named(&entries, "health-report").enabled);
         assert_eq!(parsed("built_in = false").len(), 0);
+    }
+
+    #[test]
+    fn a_large_file_is_read_as_a_small_one_is() {
+        use std::fmt::Write;
+
+        let mut text = "timezone = 'Asia/Tokyo'\nqueue = 'q'\n".to_owned();
+        for number in 0..5000 {
+            writeln!(text, "[entries.e{number}]\ntask = 't'\nschedule = '{} 3 * * *'", number % 60)
+                .unwrap();
+            if number % 3 == 0 {
+                writeln!(text, "[entries.e{number}.kwargs]\nnumber = {number}").unwrap();
+            }
+        }
+        text += "[entries.health-report]\nenabled = false\n";
+        let in_parts = |text: &str| in_parts(text, "celery");
+        let whole = |text: &str| whole(toml::from_str(text).unwrap(), "celery").map_err(|_| ());
+        let sorted = |mut entries: Vec<Entry>| {
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            entries
+        };
+
+        assert_eq!(sorted(in_parts(&text).unwrap()), sorted(whole(&text).unwrap()));
+        assert_eq!(parsed(&text).len(), 5005);
+        // What looks like the beginning of an entry, and is none.
+        let padding = "x".repeat(PART);
+        let quoted = format!(
+            "[entries.a]\ntask = 't'\nschedule = 'every 5m'\nargs = ['{padding}', \"\"\"\n[entries.b]\n\"\"\"]\n"
+        );
+        assert_eq!(in_parts(&quoted), None);
+        assert_eq!(parsed(&quoted).len(), 6);
+        // Mistakes keep their lines.
+        let twice = format!("{text}[entries.e7]\ntask = 't'\nschedule = 'every 5m'\n");
+        let line = twice.lines().count() - 2;
+        assert!(error(&twice).contains(&format!("beat.toml:{line}:")), "{}", error(&twice));
+        let wrong = text.replace("'59 3 * * *'", "'61 3 * * *'");
+        assert!(error(&wrong).contains("minute \"61\" is not from 0 to 59"));
     }
 
     #[test]
