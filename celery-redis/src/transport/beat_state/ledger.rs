@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use redis::FromRedisValue;
 
 use super::{ADOPT, BeatState, BeatStateError, Lease, Switch};
 use crate::transport::beat_state::Sent;
@@ -40,10 +41,6 @@ pub struct Adoption {
     pub from: Option<DateTime<Utc>>,
 }
 
-type Texts = HashMap<String, String>;
-/// Last runs, run counts, records of what was sent, definitions and switches.
-type Hashes = (Texts, HashMap<String, u64>, Texts, Texts, Texts);
-
 impl BeatState {
     /// Everything that is known of the entries.
     ///
@@ -51,16 +48,9 @@ impl BeatState {
     ///
     /// Where Redis does not answer, or holds something else than beat writes.
     pub async fn ledger(&self) -> Result<Ledger, BeatStateError> {
-        let mut pipeline = redis::pipe();
-        pipeline
-            .atomic()
-            .hgetall(&self.last_runs)
-            .hgetall(&self.run_counts)
-            .hgetall(&self.sent)
-            .hgetall(&self.entries)
-            .hgetall(&self.switches);
-        let (cursors, counts, sent, definitions, switches): Hashes =
-            self.connection.pipeline("reading beat's entries", &pipeline).await?;
+        // One after the other: a leader with many entries has no memory for all at once. What it
+        // needs of them does not change meanwhile, because nobody else writes it.
+        let cursors: HashMap<String, String> = self.hash(&self.last_runs).await?;
         let mut ledger = Ledger::with_capacity(cursors.len());
         for (name, cursor) in cursors {
             let cursor = isoformat::parse(&cursor).map_err(|source| BeatStateError::LastRun {
@@ -70,20 +60,28 @@ impl BeatState {
             })?;
             ledger.entry(name).or_default().cursor = Some(cursor);
         }
-        for (name, count) in counts {
+        for (name, count) in self.hash::<u64>(&self.run_counts).await? {
             ledger.entry(name).or_default().count = count;
         }
-        for (name, record) in sent {
+        for (name, record) in self.hash::<String>(&self.sent).await? {
             // A record of another release is no reason to stop sending.
             ledger.entry(name).or_default().sent = serde_json::from_str(&record).ok();
         }
-        for (name, definition) in definitions {
+        for (name, definition) in self.hash(&self.entries).await? {
             ledger.entry(name).or_default().definition = Some(definition);
         }
-        for (name, switch) in switches {
+        for (name, switch) in self.hash::<String>(&self.switches).await? {
             ledger.entry(name).or_default().switch = Switch::read(&switch);
         }
         Ok(ledger)
+    }
+
+    async fn hash<T: FromRedisValue>(
+        &self,
+        key: &str,
+    ) -> Result<HashMap<String, T>, BeatStateError> {
+        let command = redis::cmd("HGETALL").arg(key).take();
+        Ok(self.connection.query("reading beat's entries", &command).await?)
     }
 
     /// Makes entries known, and forgets those named in `forgotten`, where `lease` still leads.
