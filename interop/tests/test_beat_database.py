@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from conftest import programs_on
@@ -15,6 +16,7 @@ from processes import Process
 from waiting import until
 
 TESTS = Path(__file__).parent
+SCHEDULES = ["intervalschedule", "crontabschedule", "clockedschedule"]
 MODELS = (
     "import json\n"
     "from datetime import timedelta\n"
@@ -196,3 +198,48 @@ def test_a_beat_without_its_tables_says_so_and_does_not_lead(programs, redis, tm
     assert redis.dbsize() == 0
     done = programs.run_beat("--validate", "--scheduler", "database", DATABASE_URL=url)
     assert done.status == 74
+
+
+def test_an_outage_of_the_database_stops_nothing_that_is_known(programs, redis, admin):
+    admin.run("PeriodicTask.objects.create(name='often', task='t.often', interval=every(1))")
+    beat = start(programs)
+    until(lambda: count(redis, "t.often") >= 1, "it is sent")
+    rename = (
+        "from django.db import connection\n"
+        "connection.cursor().execute('ALTER TABLE django_celery_beat_periodictask{} RENAME TO"
+        " django_celery_beat_periodictask{}')"
+    )
+
+    admin.run(rename.format("s", "s_away"))
+    until(lambda: "the entries of before stay" in beat.output(), "the outage is told")
+    sent = count(redis, "t.often")
+    until(lambda: count(redis, "t.often") > sent + 2, "beat goes on")
+    assert beat.output().count("the entries of before stay") == 1
+
+    admin.run(rename.format("s_away", "s"))
+    until(lambda: "can be read and written again" in beat.output(), "so is its end")
+
+
+def test_beat_needs_no_other_rights_than_those_that_are_documented(
+    redis, request, broker_url, postgres_server, postgres_site
+):
+    name = postgres_server.create_database(postgres_site)
+    admin = Site(postgres_server.url(name))
+    admin.run(
+        "PeriodicTask.objects.create(name='one', task='t.one', interval=every(1), one_off=True)"
+    )
+    role = f"beat_{name}"
+    tables = ["periodictask", "periodictasks", *SCHEDULES]
+    with psycopg.connect(admin.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN")
+        for table in tables:
+            connection.execute(f"GRANT SELECT ON django_celery_beat_{table} TO {role}")
+        for table in tables[:2]:
+            connection.execute(f"GRANT UPDATE ON django_celery_beat_{table} TO {role}")
+    url = admin.url.replace("postgres@", f"{role}@")
+
+    for programs in programs_on(request, broker_url, database_url=url):
+        beat = start(programs)
+        until(lambda: count(redis, "t.one") == 1, "it is sent")
+        until(lambda: not admin.row("one")["enabled"], "it is switched off")
+        assert "ERROR" not in beat.output()
