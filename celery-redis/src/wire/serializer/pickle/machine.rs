@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use super::global::{self, Global};
-use super::{Id, Integer, Node, malformed};
+use super::reader::{Reader, decimal, little_endian, raw_unicode_escape};
+use super::{Id, Node, malformed};
 use crate::wire::serializer::SerializerError;
 
 type Result<T, E = SerializerError> = std::result::Result<T, E>;
 
 pub(super) struct Machine<'a> {
-    rest: &'a [u8],
+    reader: Reader<'a>,
     nodes: Vec<Node>,
     most_nodes: usize,
     /// Bytes that calls may still copy: one text may be an argument many times.
@@ -24,7 +25,7 @@ impl<'a> Machine<'a> {
     /// Of each kind of thing that a pickle makes there are at most `most_nodes`.
     pub(super) fn new(pickle: &'a [u8], most_nodes: usize) -> Self {
         Self {
-            rest: pickle,
+            reader: Reader::new(pickle),
             nodes: Vec::new(),
             most_nodes,
             copies_left: pickle.len().saturating_mul(2),
@@ -37,7 +38,7 @@ impl<'a> Machine<'a> {
     /// All values, and which of them the pickle stands for. As many steps as there are bytes.
     pub(super) fn run(mut self) -> Result<(Vec<Node>, Id)> {
         loop {
-            let [opcode] = self.array()?;
+            let [opcode] = self.reader.array()?;
             if opcode == b'.' {
                 let root = self.pop()?;
                 return Ok((self.nodes, root));
@@ -67,8 +68,8 @@ impl<'a> Machine<'a> {
             b'V' | b'X' | 0x8c | 0x8d => self.text(opcode),
             b'B' | b'C' | 0x8e => self.bytes(opcode),
             0x96 => {
-                let length = self.length8()?;
-                self.take(length)?;
+                let length = self.reader.length8()?;
+                self.reader.take(length)?;
                 self.push(Node::Foreign("a bytearray"))
             }
             b']' => self.push(Node::List(Vec::new())),
@@ -108,7 +109,7 @@ impl<'a> Machine<'a> {
             b'p' | b'q' | b'r' | 0x94 => self.remember(opcode),
             b'g' | b'h' | b'j' => self.recall(opcode),
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.reader.line()?, self.reader.line()?);
                 let global = Global::find(module, name)?;
                 self.push(Node::Global(global))
             }
@@ -136,12 +137,12 @@ impl<'a> Machine<'a> {
                 self.nodes[object as usize] = built;
                 Ok(())
             }
-            0x80 => match self.array()? {
+            0x80 => match self.reader.array()? {
                 [0..=5] => Ok(()),
                 [protocol] => Err(malformed(format!("protocol {protocol} is unknown"))),
             },
             // Frames are for readers of streams.
-            0x95 => self.array::<8>().map(|_| ()),
+            0x95 => self.reader.array::<8>().map(|_| ()),
             b'P' | b'Q' | b'i' | b'o' | b'S' | b'T' | b'U' | 0x82..=0x84 | 0x92 | 0x97 | 0x98 => {
                 // Objects by reference, old classes, strings of Python 2, buffers elsewhere.
                 let name = format!("opcode {}", opcode.escape_ascii());
@@ -153,18 +154,18 @@ impl<'a> Machine<'a> {
 
     fn integer(&mut self, opcode: u8) -> Result<()> {
         let node = match opcode {
-            b'J' => Node::Integer(i64::from(i32::from_le_bytes(self.array()?)).into()),
-            b'K' => Node::Integer(i64::from(u8::from_le_bytes(self.array()?)).into()),
-            b'M' => Node::Integer(i64::from(u16::from_le_bytes(self.array()?)).into()),
+            b'J' => Node::Integer(i64::from(i32::from_le_bytes(self.reader.array()?)).into()),
+            b'K' => Node::Integer(i64::from(u8::from_le_bytes(self.reader.array()?)).into()),
+            b'M' => Node::Integer(i64::from(u16::from_le_bytes(self.reader.array()?)).into()),
             0x8a => {
-                let [length] = self.array()?;
-                Node::Integer(little_endian(self.take(length.into())?)?)
+                let [length] = self.reader.array()?;
+                Node::Integer(little_endian(self.reader.take(length.into())?)?)
             }
             0x8b => {
-                let length = self.length4()?;
-                Node::Integer(little_endian(self.take(length)?)?)
+                let length = self.reader.length4()?;
+                Node::Integer(little_endian(self.reader.take(length)?)?)
             }
-            _ => match self.line()? {
+            _ => match self.reader.line()? {
                 "00" => Node::Bool(false),
                 "01" => Node::Bool(true),
                 text => Node::Integer(decimal(text.strip_suffix('L').unwrap_or(text))?),
@@ -175,29 +176,29 @@ impl<'a> Machine<'a> {
 
     fn float(&mut self, opcode: u8) -> Result<()> {
         let value = match opcode {
-            b'G' => f64::from_be_bytes(self.array()?),
-            _ => self.line()?.parse().map_err(|_| malformed("a line is no float"))?,
+            b'G' => f64::from_be_bytes(self.reader.array()?),
+            _ => self.reader.line()?.parse().map_err(|_| malformed("a line is no float"))?,
         };
         self.push(Node::Float(value))
     }
 
     fn text(&mut self, opcode: u8) -> Result<()> {
         let text = match opcode {
-            b'V' => raw_unicode_escape(self.line_bytes()?)?,
-            b'X' => self.length4().and_then(|length| self.utf8(length))?,
-            0x8c => self.length1().and_then(|length| self.utf8(length))?,
-            _ => self.length8().and_then(|length| self.utf8(length))?,
+            b'V' => raw_unicode_escape(self.reader.line_bytes()?)?,
+            b'X' => self.reader.length4().and_then(|length| self.reader.utf8(length))?,
+            0x8c => self.reader.length1().and_then(|length| self.reader.utf8(length))?,
+            _ => self.reader.length8().and_then(|length| self.reader.utf8(length))?,
         };
         self.push(Node::Text(text))
     }
 
     fn bytes(&mut self, opcode: u8) -> Result<()> {
         let length = match opcode {
-            b'C' => self.length1()?,
-            b'B' => self.length4()?,
-            _ => self.length8()?,
+            b'C' => self.reader.length1()?,
+            b'B' => self.reader.length4()?,
+            _ => self.reader.length8()?,
         };
-        let bytes = self.take(length)?.into();
+        let bytes = self.reader.take(length)?.into();
         self.push(Node::Bytes(bytes))
     }
 
@@ -226,8 +227,8 @@ impl<'a> Machine<'a> {
     fn remember(&mut self, opcode: u8) -> Result<()> {
         let place = match opcode {
             b'p' => self.memo_line()?,
-            b'q' => self.array().map(|[place]: [u8; 1]| place.into())?,
-            b'r' => u32::from_le_bytes(self.array()?),
+            b'q' => self.reader.array().map(|[place]: [u8; 1]| place.into())?,
+            b'r' => u32::from_le_bytes(self.reader.array()?),
             _ => u32::try_from(self.memo.len()).map_err(|_| malformed("the memo is full"))?,
         };
         let top = self.top()?;
@@ -239,8 +240,8 @@ impl<'a> Machine<'a> {
     fn recall(&mut self, opcode: u8) -> Result<()> {
         let place = match opcode {
             b'g' => self.memo_line()?,
-            b'h' => self.array().map(|[place]: [u8; 1]| place.into())?,
-            _ => u32::from_le_bytes(self.array()?),
+            b'h' => self.reader.array().map(|[place]: [u8; 1]| place.into())?,
+            _ => u32::from_le_bytes(self.reader.array()?),
         };
         let found = self.memo.get(&place).copied();
         let id = found.ok_or_else(|| malformed(format!("nothing was stored as {place}")))?;
@@ -248,7 +249,7 @@ impl<'a> Machine<'a> {
     }
 
     fn memo_line(&mut self) -> Result<u32> {
-        self.line()?.parse().map_err(|_| malformed("a line is no place of the memo"))
+        self.reader.line()?.parse().map_err(|_| malformed("a line is no place of the memo"))
     }
 
     fn call(&mut self, callable: Id, arguments: Id) -> Result<()> {
@@ -336,143 +337,5 @@ impl<'a> Machine<'a> {
             return Err(malformed("a key has no value"));
         }
         Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
-    }
-
-    fn line_bytes(&mut self) -> Result<&'a [u8]> {
-        let end = self.rest.iter().position(|byte| *byte == b'\n').ok_or_else(cut_off)?;
-        let line = self.take(end)?;
-        self.take(1)?;
-        Ok(line)
-    }
-
-    fn line(&mut self) -> Result<&'a str> {
-        let line = self.line_bytes()?;
-        std::str::from_utf8(line).map_err(|_| malformed("a line is not UTF-8"))
-    }
-
-    fn utf8(&mut self, length: usize) -> Result<Box<str>> {
-        let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map(Into::into).map_err(|_| malformed("a string is not UTF-8"))
-    }
-
-    fn length1(&mut self) -> Result<usize> {
-        self.array().map(|[length]: [u8; 1]| length.into())
-    }
-
-    fn length4(&mut self) -> Result<usize> {
-        usize::try_from(u32::from_le_bytes(self.array()?)).map_err(|_| cut_off())
-    }
-
-    fn length8(&mut self) -> Result<usize> {
-        usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| cut_off())
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (array, rest) = self.rest.split_first_chunk().ok_or_else(cut_off)?;
-        self.rest = rest;
-        Ok(*array)
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(cut_off)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-}
-
-fn cut_off() -> SerializerError {
-    malformed("it ends before its end")
-}
-
-/// Two's complement, as Python writes long integers.
-fn little_endian(bytes: &[u8]) -> Result<Integer> {
-    let is_negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-    let filler = if is_negative { 0xff } else { 0 };
-    let too_long =
-        || SerializerError::NotPlain { what: format!("an integer of {} bytes", bytes.len()) };
-    let mut wide = [filler; 17];
-    let (low, high) = bytes.split_at(bytes.len().min(wide.len()));
-    if high.iter().any(|byte| *byte != filler) {
-        return Err(too_long());
-    }
-    wide[..low.len()].copy_from_slice(low);
-    let [low @ .., sign] = wide;
-    if sign != filler {
-        return Err(too_long());
-    }
-    let low = u128::from_le_bytes(low);
-    // The magnitude of the smallest negative number of 128 bits and its sign has 129 bits.
-    let magnitude = if is_negative { (!low).checked_add(1).ok_or_else(too_long)? } else { low };
-    Ok(Integer { is_negative, magnitude })
-}
-
-fn decimal(text: &str) -> Result<Integer> {
-    let (is_negative, digits) =
-        text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(malformed("a line is no integer"));
-    }
-    let magnitude = digits.parse().map_err(|_| SerializerError::NotPlain {
-        what: format!("an integer of {} digits", digits.len()),
-    })?;
-    Ok(Integer { is_negative, magnitude })
-}
-
-/// Python's codec `raw-unicode-escape`, as protocol 0 writes text: Latin-1 with `\uXXXX` and
-/// `\UXXXXXXXX`.
-fn raw_unicode_escape(line: &[u8]) -> Result<Box<str>> {
-    let no_text = || malformed("a line is no text");
-    let line: String = line.iter().map(|byte| char::from(*byte)).collect();
-    let line = line.as_str();
-    let mut text = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let escape = &rest[at + 1..];
-        let length = match escape.chars().next() {
-            Some('u') => 4,
-            Some('U') => 8,
-            _ => {
-                text.push('\\');
-                rest = escape;
-                continue;
-            }
-        };
-        let digits = escape.get(1..=length).ok_or_else(no_text)?;
-        let code = u32::from_str_radix(digits, 16).map_err(|_| no_text())?;
-        text.push(char::from_u32(code).ok_or_else(no_text)?);
-        rest = &escape[length + 1..];
-    }
-    text.push_str(rest);
-    Ok(text.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_integers_are_twos_complement() {
-        for (bytes, is_negative, magnitude) in [
-            (&b""[..], false, 0),
-            (b"\xff", true, 1),
-            (b"\xff\x00", false, 255),
-            (b"\x00\x80", true, 32768),
-            (&[0xff; 30], true, 1),
-        ] {
-            assert_eq!(little_endian(bytes).unwrap(), Integer { is_negative, magnitude });
-        }
-        let largest = [&[0xff; 16][..], &[0]].concat();
-        assert_eq!(little_endian(&largest).unwrap().magnitude, u128::MAX);
-        assert!(little_endian(&[&[0; 16][..], &[1]].concat()).is_err());
-        assert!(little_endian(&[&[0; 16][..], &[0xff]].concat()).is_err());
-    }
-
-    #[test]
-    fn text_of_protocol_0_is_unescaped() {
-        let text = raw_unicode_escape(b"\xe9\\u00e9\\U0001f600\\x").unwrap();
-        assert_eq!(&*text, "\u{e9}\u{e9}\u{1f600}\\x");
-        assert!(raw_unicode_escape(br"\ud800").is_err());
-        assert!(raw_unicode_escape(br"\u00").is_err());
     }
 }

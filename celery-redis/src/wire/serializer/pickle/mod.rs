@@ -8,6 +8,7 @@
 
 mod global;
 mod machine;
+mod reader;
 mod write;
 
 use std::mem::size_of;
