@@ -37,7 +37,6 @@ LOGS: list[Path] = []
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--worker", choices=["interop-worker", "celery"], default="interop-worker")
-    group.addoption("--once", action="store_true", help="no second try for what fails")
     group.addoption("--seconds-per-test", type=float, default=SECONDS_PER_TEST)
 
 
@@ -73,8 +72,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         asked = item.get_closest_marker("timeout")
         seconds = asked and (asked.args or [asked.kwargs["timeout"]])[0]
         item.add_marker(pytest.mark.timeout(min(seconds or most, most)), append=False)
-        if config.getoption("once"):
-            item.own_markers = [mark for mark in item.own_markers if mark.name != "flaky"]
 
 
 @pytest.fixture(scope="session", autouse=True)

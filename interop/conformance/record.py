@@ -1,11 +1,27 @@
 """pytest plugin: what became of each test, as one JSON object a line in the file of `--record`."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-OUTCOMES = pytest.StashKey["Recorder"]()
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a test."""
+
+    test: str
+    outcome: str
+    """passed, failed, skipped or xfailed."""
+    seconds: float
+    why: str = ""
+
+
+def outcomes(path: Path) -> dict[str, Outcome]:
+    """What a run has recorded, by the name of the test."""
+    found = (Outcome(**json.loads(line)) for line in path.read_text().splitlines())
+    return {outcome.test: outcome for outcome in found}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,15 +45,12 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         test = self._tests.setdefault(
-            report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0, "tries": 1}
+            report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0}
         )
         # The parts of a test that has subtests are counted with the test itself.
         if not hasattr(report, "context"):
             test["seconds"] += report.duration
-        if report.outcome == "rerun":
-            test["tries"] += 1
-            test["outcome"] = "passed"
-        elif report.outcome != "passed" and test["outcome"] != "failed":
+        if report.outcome != "passed" and test["outcome"] != "failed":
             test["outcome"] = "xfailed" if hasattr(report, "wasxfail") else report.outcome
             test["why"] = str(report.longrepr)[-2_000:]
         if report.when == "teardown":
