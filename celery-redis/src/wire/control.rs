@@ -64,7 +64,8 @@ impl Request {
     /// Reads a broadcast; `None` for what is no request, or has expired at `now` (epoch seconds).
     pub fn decode(message: &[u8], now: f64) -> Option<Self> {
         let broadcast: Broadcast = serde_json::from_slice(message).ok()?;
-        if broadcast.headers.expires.is_some_and(|expires| expires < now) {
+        // Zero is what a client sends that waits for no reply.
+        if broadcast.headers.expires.is_some_and(|expires| expires != 0.0 && expires < now) {
             return None;
         }
         let mut request: Self =
@@ -246,6 +247,12 @@ mod tests {
             let request = Request::decode(&broadcast(&body, 10.0), 9.0).unwrap();
             assert_eq!(request.concerns("celery@host-2"), expected, "{matcher} {pattern}");
         }
+    }
+
+    #[test]
+    fn a_request_that_expires_at_zero_never_does() {
+        let body = json!({"method": "revoke"});
+        assert!(Request::decode(&broadcast(&body, 0.0), 11.0).is_some());
     }
 
     #[test]
