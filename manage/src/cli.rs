@@ -167,7 +167,8 @@ pub(crate) struct Audit {
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) days: Option<u32>,
     /// Only those of this key pair, by its kid or its id
-    #[arg(long, value_name = "KID")]
+    // A kid is base64url, and may begin with a hyphen.
+    #[arg(long, value_name = "KID", allow_hyphen_values = true)]
     pub(crate) keypair: Option<String>,
 }
 
@@ -211,7 +212,7 @@ pub(crate) struct TokenInspect {
     #[command(flatten)]
     pub(crate) token: TokenFile,
     /// What is recorded of the token with this jti, instead
-    #[arg(long, value_name = "JTI", conflicts_with = "file")]
+    #[arg(long, value_name = "JTI", conflicts_with = "file", allow_hyphen_values = true)]
     pub(crate) jti: Option<String>,
 }
 
@@ -220,7 +221,7 @@ pub(crate) struct TokenRevoke {
     #[command(flatten)]
     pub(crate) token: TokenFile,
     /// The token with this jti, instead
-    #[arg(long, value_name = "JTI", conflicts_with = "file")]
+    #[arg(long, value_name = "JTI", conflicts_with = "file", allow_hyphen_values = true)]
     pub(crate) jti: Option<String>,
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -337,6 +338,15 @@ mod tests {
             let Command::Cleanup(change) = parsed(line).unwrap().command else { panic!("{line}") };
             assert_eq!(change.via.queue.as_deref(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_kid_may_begin_with_a_hyphen() {
+        let arguments = parsed("jwt_manage audit --keypair -pKHw --json").unwrap();
+        let Command::Audit(audit) = arguments.command else { panic!("audit") };
+        assert_eq!((audit.keypair.as_deref(), arguments.json), (Some("-pKHw"), true));
+        let arguments = parsed("jwt_manage token revoke --jti -1 --dry-run").unwrap();
+        assert!(matches!(arguments.command, Command::Token(TokenCommand::Revoke(_))));
     }
 
     #[test]
