@@ -68,10 +68,16 @@ class RedisServer:
         self.process = self._start()
 
 
-class PostgresServer:
-    """A cluster without durability; each test has a database of its own in it."""
+FORGETFUL = ["-F", "-c", "full_page_writes=off", "-c", "synchronous_commit=off"]
 
-    def __init__(self, folder: Path) -> None:
+
+class PostgresServer:
+    """A cluster; each test has a database of its own in it.
+
+    Without durability unless that is asked for: no test survives its machine.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self.port = free_port()
         versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
         self._databases = 0
@@ -95,8 +101,8 @@ class PostgresServer:
         )
         self.process = Process(
             [_program("postgres", "postgresql", versions), "-D", str(data), "-p", str(self.port)]
-            + ["-h", "127.0.0.1", "-k", "", "-F", "-c", "max_connections=300"]
-            + ["-c", "full_page_writes=off", "-c", "synchronous_commit=off"],
+            + ["-h", "127.0.0.1", "-k", "", "-c", "max_connections=300"]
+            + ([] if durable else FORGETFUL),
             folder / "postgres.log",
             env=environment,
             death_signal=signal.SIGQUIT,
