@@ -107,10 +107,10 @@ def report(
         lags.append((received[task_id] - due) * 1000)
     lags.sort()
     if not lags:
-        print(f"{case}: nothing was sent")  # noqa: T201
+        print(f"{case}: nothing was sent")
         return False
     middle, p99, most = (lags[min(int(len(lags) * part), len(lags) - 1)] for part in (0.5, 0.99, 1))
-    print(  # noqa: T201
+    print(
         f"{case}: {len(lags)} fires, late by {middle:.1f} ms (median), {p99:.1f} ms (p99), "
         f"{most:.1f} ms (most); {peak / 1024:.1f} MiB at most, {cpu:.1f} s of processor"
     )
