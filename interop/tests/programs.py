@@ -69,6 +69,12 @@ class Programs:
         env = {"PYTHONPATH": str(Path(__file__).parent)} | env
         return self._spawn("python-worker", [*command, *arguments], env)
 
+    def flower(self, port: int) -> Process:
+        """Flower, which may do all that it offers."""
+        command = [sys.executable, "-m", "celery", "-A", "python_worker", "flower"]
+        env = {"PYTHONPATH": str(Path(__file__).parent), "FLOWER_UNAUTHENTICATED_API": "true"}
+        return self._spawn("flower", [*command, "--address=127.0.0.1", f"--port={port}"], env)
+
     def jwt_manage(self, *arguments: str, **env: str) -> Completed:
         """Runs the operator's tool to its end."""
         return self._run([binary("jwt_manage"), *arguments], env)
