@@ -75,6 +75,12 @@ class Programs:
         env = {"PYTHONPATH": str(Path(__file__).parent), "FLOWER_UNAUTHENTICATED_API": "true"}
         return self._spawn("flower", [*command, "--address=127.0.0.1", f"--port={port}"], env)
 
+    def exporter(self, port: int) -> Process:
+        """celery-prometheus-exporter, which has task events told."""
+        command = [sys.executable, "-m", "celery_prometheus_exporter", "--enable-events"]
+        command += ["--broker", self.env["CELERY_BROKER_URL"], "--addr", f"127.0.0.1:{port}"]
+        return self._spawn("exporter", command, {})
+
     def jwt_manage(self, *arguments: str, **env: str) -> Completed:
         """Runs the operator's tool to its end."""
         return self._run([binary("jwt_manage"), *arguments], env)
