@@ -137,7 +137,8 @@ def test_task_events_are_told_while_they_are_asked_for(app, programs, heard):
 
 
 def test_task_events_of_the_option_stay_on(app, programs, heard):
-    programs.interop_worker("-c", "1", "-E", "-n", "ours@here")
+    worker = programs.interop_worker("-c", "1", "-E", "-n", "ours@here")
+    until(lambda: " ready" in worker.output(), "it listens to commands")
 
     reply = app.control.broadcast("disable_events", reply=True, timeout=2)
 
