@@ -148,6 +148,20 @@ def test_task_events_of_the_option_stay_on(app, programs, heard):
     until(lambda: len(heard.types(told.id)) == 3, "it is told of")
 
 
+def test_a_refused_message_is_told_of(app, programs, heard):
+    programs.interop_worker("-c", "1", "-E")
+    rejected = app.send_task("bench.refuse", ("reject",))
+    again = app.send_task("bench.refuse", ("requeue",))
+    assert again.get(timeout=10) == "second"
+    until(lambda: "task-succeeded" in heard.types(again.id), "the last is told of")
+
+    life = ["task-received", "task-started"]
+    assert heard.types(rejected.id) == [*life, "task-failed", "task-rejected"]
+    assert heard.of(rejected.id)[-1]["requeue"] is False
+    assert heard.types(again.id) == [*life, "task-rejected", *life, "task-succeeded"]
+    assert heard.of(again.id)[2]["requeue"] is True
+
+
 def test_a_terminated_task_is_told_of(app, programs, redis, heard):
     programs.interop_worker("-c", "1", "-E")
     running = app.send_task("bench.sleep", (60,))
