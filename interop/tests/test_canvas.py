@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from celery import chain, chord, group, signature
-from celery.exceptions import TimeoutError
+from celery.exceptions import ChordError, TimeoutError
 from celery.result import GroupResult
 
 from waiting import until
@@ -109,13 +109,21 @@ def _results_go_before_their_connection(app):
 def fleet(programs, request):
     """Python's workers, ours, or both on one queue."""
 
-    def start(kind, **env):
+    def start(kind):
+        started = []
         if kind != "python":
-            programs.interop_worker("-c", "4", **env)
+            started.append(programs.interop_worker("-c", "4"))
         if kind != "ours":
             options = ["-P", "threads", "-c", "4", "-n", "python@interop"]
-            worker = programs.python_worker(*options, module="canvas_worker", **env)
+            worker = programs.python_worker(*options, module="canvas_worker")
             until(lambda: "ready." in worker.output(), "Celery's worker is ready")
+            started.append(worker)
+
+        def end():
+            for process in started:
+                process.kill()
+
+        return end
 
     return start
 
@@ -145,23 +153,17 @@ def node(result):
     }
 
 
-@pytest.fixture(scope="module")
-def shown_by_python():
-    """What Python's workers showed, for the tests of the other fleets."""
-    return {}
-
-
-@pytest.mark.parametrize("kind", FLEETS)
-def test_a_caller_sees_what_python_shows(app, redis, fleet, kind, shown_by_python):
-    fleet(kind)
-    differences = {}
-    for name, canvas in CANVASES.items():
-        shown = anonymous(node(canvas().apply_async()))
-        if kind == "python":
-            shown_by_python[name] = shown
-        elif shown != shown_by_python[name]:
-            differences[name] = {"python": shown_by_python[name], kind: shown}
-    assert not differences, json.dumps(differences, indent=1)
+def test_a_caller_sees_what_python_shows(app, fleet):
+    shown = {}
+    for kind in FLEETS:
+        end = fleet(kind)
+        shown[kind] = {
+            name: anonymous(node(make().apply_async())) for name, make in CANVASES.items()
+        }
+        end()
+    for kind in FLEETS[1:]:
+        for name in CANVASES:
+            assert shown[kind][name] == shown["python"][name], f"{name}, by {kind}"
 
 
 def test_no_record_of_a_chord_outlives_it(app, programs, redis):
@@ -189,7 +191,8 @@ def test_broker_and_result_backend_may_be_two(
     chords = chain(group(add(1, 1), add(2, 2)), as_list(), group(as_list(), as_list()), as_list())
 
     assert chords.apply_async().get(timeout=20) == [[2, 4], [2, 4]]
-    with pytest.raises(ValueError, match="no"):
+    # Which of the two is told first, the part's error or the body's, the client decides.
+    with pytest.raises((ValueError, ChordError), match="no"):
         chord([add(1, 1), task("fail", "no")], as_list()).apply_async().get(timeout=20)
 
 
@@ -308,5 +311,5 @@ def test_producers_and_workers_of_celery_5_3(programs, redis, kind):
         "chord of chains": [2 * i + 1 for i in range(5)],
         "chord of groups": [4, 2, 6],
         "chord in a chain": [3, 4],
-        "chord whose header fails": "ValueError('no')",
+        "chord whose header fails": "failed",
     }

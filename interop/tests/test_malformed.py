@@ -21,7 +21,7 @@ def database(redis_databases):
 def worker(folder, redis_server, database):
     """One worker for all of them: what one message breaks, the next one shows."""
     path = folder / "malformed"
-    path.mkdir()
+    path.mkdir(exist_ok=True)
     programs = Programs(path, redis_server.url(database))
     yield programs.interop_worker("-c", "2"), programs
     programs.end()
