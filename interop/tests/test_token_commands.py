@@ -156,39 +156,50 @@ def test_a_private_key_that_cannot_be_opened_issues_nothing(commands, user):
         assert "battery" not in done.stderr
 
 
-NOW = int(time.time())
-GOOD = {"jti": "j", "sub": "1", "iat": NOW - 60, "exp": NOW + 3600, "scopes": ["base"]}
-# Claims, and the reasons for which a token with them is refused.
-CLAIMS = {
-    "good": (GOOD, []),
-    "no scopes": ({k: v for k, v in GOOD.items() if k != "scopes"}, []),
-    "expired": (GOOD | {"exp": NOW - 1}, ["expired"]),
-    "expired by a fraction": (GOOD | {"exp": NOW - 0.5}, ["expired"]),
-    "expired as text": (GOOD | {"exp": str(NOW - 1)}, ["expired"]),
-    "exp as text": (GOOD | {"exp": str(NOW + 60)}, []),
-    "exp as a fraction": (GOOD | {"exp": NOW + 60.5}, []),
-    "exp beyond the calendar": (GOOD | {"exp": 10**15}, []),
-    "exp is a word": (GOOD | {"exp": "tomorrow"}, ["invalid_claim"]),
-    "exp is a list": (GOOD | {"exp": [NOW + 60]}, ["invalid_claim"]),
-    "no exp": ({k: v for k, v in GOOD.items() if k != "exp"}, ["missing_claim"]),
-    "no sub": ({k: v for k, v in GOOD.items() if k != "sub"}, ["missing_claim"]),
-    "no iat": ({k: v for k, v in GOOD.items() if k != "iat"}, ["missing_claim"]),
-    "no jti": ({k: v for k, v in GOOD.items() if k != "jti"}, ["missing_claim"]),
-    "sub is null": (GOOD | {"sub": None}, ["missing_claim"]),
-    "iat to come": (GOOD | {"iat": NOW + 3000}, ["not_yet_valid"]),
-    "nbf to come": (GOOD | {"nbf": NOW + 3000}, ["not_yet_valid"]),
-    "nbf has come": (GOOD | {"nbf": NOW - 1}, []),
-    "nbf is a word": (GOOD | {"nbf": "now"}, ["invalid_claim"]),
-    "for an audience": (GOOD | {"aud": "shop"}, ["wrong_audience"]),
-    "for an empty audience": (GOOD | {"aud": ""}, []),
-    "for no audience": (GOOD | {"aud": []}, []),
-    "for audiences": (GOOD | {"aud": ["shop", "b"]}, ["wrong_audience"]),
-    "of an issuer": (GOOD | {"iss": "https://a.example"}, []),
-    "everything": (
-        {"iat": NOW + 60, "exp": NOW - 60},
-        ["missing_claim", "missing_claim", "not_yet_valid", "expired"],
-    ),
-}
+def good_at(now):
+    return {"jti": "j", "sub": "1", "iat": now - 60, "exp": now + 3600, "scopes": ["base"]}
+
+
+GOOD = good_at(int(time.time()))
+
+
+def claims_at(now):
+    """Claims, and the reasons for which a token with them is refused.
+
+    Made at the judgment: "in a minute" would be past where they were made at
+    the start of a suite.
+    """
+    good = good_at(now)
+    return {
+        "good": (good, []),
+        "no scopes": ({k: v for k, v in good.items() if k != "scopes"}, []),
+        "expired": (good | {"exp": now - 1}, ["expired"]),
+        "expired by a fraction": (good | {"exp": now - 0.5}, ["expired"]),
+        "expired as text": (good | {"exp": str(now - 1)}, ["expired"]),
+        "exp as text": (good | {"exp": str(now + 60)}, []),
+        "exp as a fraction": (good | {"exp": now + 60.5}, []),
+        "exp beyond the calendar": (good | {"exp": 10**15}, []),
+        "exp is a word": (good | {"exp": "tomorrow"}, ["invalid_claim"]),
+        "exp is a list": (good | {"exp": [now + 60]}, ["invalid_claim"]),
+        "no exp": ({k: v for k, v in good.items() if k != "exp"}, ["missing_claim"]),
+        "no sub": ({k: v for k, v in good.items() if k != "sub"}, ["missing_claim"]),
+        "no iat": ({k: v for k, v in good.items() if k != "iat"}, ["missing_claim"]),
+        "no jti": ({k: v for k, v in good.items() if k != "jti"}, ["missing_claim"]),
+        "sub is null": (good | {"sub": None}, ["missing_claim"]),
+        "iat to come": (good | {"iat": now + 3000}, ["not_yet_valid"]),
+        "nbf to come": (good | {"nbf": now + 3000}, ["not_yet_valid"]),
+        "nbf has come": (good | {"nbf": now - 1}, []),
+        "nbf is a word": (good | {"nbf": "now"}, ["invalid_claim"]),
+        "for an audience": (good | {"aud": "shop"}, ["wrong_audience"]),
+        "for an empty audience": (good | {"aud": ""}, []),
+        "for no audience": (good | {"aud": []}, []),
+        "for audiences": (good | {"aud": ["shop", "b"]}, ["wrong_audience"]),
+        "of an issuer": (good | {"iss": "https://a.example"}, []),
+        "everything": (
+            {"iat": now + 60, "exp": now - 60},
+            ["missing_claim", "missing_claim", "not_yet_valid", "expired"],
+        ),
+    }
 
 
 def encoded(claims, key_pair, **header):
@@ -216,9 +227,9 @@ class TestVerdicts:
     def engine(self):
         return "sqlite"
 
-    @pytest.mark.parametrize("name", CLAIMS)
+    @pytest.mark.parametrize("name", claims_at(0))
     def test_claims_are_judged_as_python_judges_them(self, commands, key_pair, name):
-        claims, reasons = CLAIMS[name]
+        claims, reasons = claims_at(int(time.time()))[name]
         token = encoded(claims, key_pair)
 
         assert commands.codes(token) == reasons
