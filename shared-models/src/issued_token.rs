@@ -275,8 +275,9 @@ impl IssuedToken {
         layout: &Layout,
         now: UtcDateTime,
     ) -> QueryResult<bool> {
+        // SQLite numbers the places in the order in which they stand.
         sql_query(format!(
-            "UPDATE {TABLE} SET {} WHERE NOT is_revoked AND id = $2 AND $1 = $1",
+            "UPDATE {TABLE} SET {} WHERE NOT is_revoked AND $1 = $1 AND id = $2",
             revocation(layout)
         ))
         .bind::<UtcDateTimeSql, _>(now)

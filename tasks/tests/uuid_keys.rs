@@ -11,6 +11,7 @@ use tasks::cleanup_expired_tokens::clean_up;
 use tasks::cleanup_inactive_keypairs::delete_inactive;
 use tasks::generate_jwt_health_report::report;
 use tasks::jwt::jwks;
+use tasks::token::{Target, revoke};
 use tasks::{Caller, Mode, create_keypair};
 
 on_both!(every_task_does_its_work);
@@ -50,7 +51,13 @@ fn every_task_does_its_work(backend: Backend) {
         kids.contains(&made.keypair.new_kid.unwrap()),
         "the thumbprint, where there is no name"
     );
+    let lost = Target::Jti("2");
+    let revoked = |now| revoke(&site.jwt, now, lost, "lost", caller, Mode::Apply).unwrap();
+    let first = revoked(day(121));
+    assert!(first.revoked && first.token.is_revoked && first.token.revoked_at.is_none());
+    assert!(!revoked(day(122)).revoked);
     let deleted = delete_inactive(&site.jwt, day(300), caller, Mode::Apply).unwrap();
     assert_eq!(deleted.keypairs_deleted, 1);
-    assert_eq!(report(&site.jwt, day(121)).unwrap().keypairs.total, 3);
+    let health = report(&site.jwt, day(121)).unwrap();
+    assert_eq!((health.keypairs.total, health.tokens.revoked), (3, 2));
 }

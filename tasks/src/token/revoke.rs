@@ -8,7 +8,7 @@ use shared_models::{AnyConnection, IssuedToken, Layout};
 use super::{Refusal, Row, TokenError, examine};
 use crate::audit::{Action, Trail};
 use crate::jwt::KeyRing;
-use crate::{Caller, JwtAuth, Mode, is_false, isoformat};
+use crate::{Caller, JwtAuth, Mode, is_false};
 
 /// Which token.
 #[derive(Debug, Clone, Copy)]
@@ -82,18 +82,18 @@ fn revoke_one(
     mode: Mode,
     trail: &mut Trail<'_>,
 ) -> Result<Revocation, TokenError> {
-    let Some(token) = IssuedToken::find(connection, layout, jti)? else {
-        return Err(TokenError::NotRecorded(jti.to_owned()));
-    };
-    let mut row = Row::of(connection, &token, jti)?;
+    let not_recorded = || TokenError::NotRecorded(jti.to_owned());
+    let mut token = IssuedToken::find(connection, layout, jti)?.ok_or_else(not_recorded)?;
     let mut revoked = !token.is_revoked;
     if mode == Mode::Apply && revoked {
-        // Another may have done it since.
+        // Another may have done it since, or deleted it.
         revoked = token.revoke(connection, layout, now.into())?;
+        token = IssuedToken::find(connection, layout, jti)?
+            .filter(|token| token.is_revoked)
+            .ok_or_else(not_recorded)?;
     }
+    let row = Row::of(connection, &token, jti)?;
     if mode == Mode::Apply && revoked {
-        row.is_revoked = true;
-        row.revoked_at = layout.token_revoked_at.then(|| isoformat(now));
         let ring = KeyRing::load(connection, layout)?;
         let signer = ring.records.iter().find(|record| record.pair.id == token.key_pair_id);
         let kid = signer.map(|record| record.kid.clone()).unwrap_or_default();
