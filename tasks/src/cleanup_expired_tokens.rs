@@ -20,19 +20,29 @@ use pace::Pace;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Revokes expired tokens, deletes old ones.
+///
+/// At its soft time limit it ends between two batches; the next run goes on there.
 #[celery::task(name = "jwt_auth.tasks.cleanup_expired_tokens")]
 pub(crate) fn cleanup_expired_tokens() -> TaskResult<serde_json::Value> {
     let context = TaskContext::current();
     let jwt = context.state::<JwtAuth>();
     let mut told = Instant::now();
+    let mut time_is_up = None;
     let report = clean_up(&jwt, context.now(), Mode::Apply, &mut |progress| {
+        if let Err(error) = context.check_time_limit() {
+            time_is_up = Some(error);
+            return ControlFlow::Break(());
+        }
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
             context.update_state("PROGRESS", json!(progress));
         }
         ControlFlow::Continue(())
     });
-    shell::answer(&context, &jwt, "cleanup_time", report)
+    match time_is_up {
+        Some(error) => Err(error),
+        None => shell::answer(&context, &jwt, "cleanup_time", report),
+    }
 }
 
 /// What was done.
