@@ -1,0 +1,1 @@
+"""A site unlike the example: users and key pairs have UUIDs, and some columns are not there."""
