@@ -33,6 +33,7 @@ from django.test import override_settings
 
 from project.settings import database as django_database
 
+pytest_plugins = ["private_keys_in_output"]
 PROGRAMS = pytest.StashKey[Programs]()
 
 
@@ -146,15 +147,15 @@ def on_own_redis(own_redis: RedisServer, request: pytest.FixtureRequest) -> Iter
 def migrated_sqlite(folder: Path) -> Path:
     """A SQLite file that Django's migrations have filled, then ours."""
     path = folder / "migrated.sqlite3"
-    _migrate(f"sqlite://{path}")
+    _migrate(f"sqlite://{path}", folder)
     return path
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres(postgres_server: PostgresServer) -> str:
+def migrated_postgres(folder: Path, postgres_server: PostgresServer) -> str:
     """The name of a PostgreSQL database that Django's migrations have filled, then ours."""
     name = postgres_server.create_database()
-    _migrate(postgres_server.url(name))
+    _migrate(postgres_server.url(name), folder)
     return name
 
 
@@ -195,12 +196,12 @@ def use_database(url: str) -> None:
     connections["default"] = connections.create_connection("default")
 
 
-def _migrate(url: str) -> None:
+def _migrate(url: str, folder: Path) -> None:
     """`manage.py migrate`, then `jwt_manage migrate`: what an operator does once."""
     use_database(url)
     call_command("migrate", verbosity=0)
     connections.close_all()
-    done = Programs(Path.cwd(), "redis://unused", url).jwt_manage("migrate")
+    done = Programs(folder, "redis://unused", url).jwt_manage("migrate")
     if done.status != 0:
         raise RuntimeError(f"jwt_manage migrate failed:\n{done.stderr}")
 

@@ -130,4 +130,7 @@ class Programs:
             input=input_text,
             check=False,
         )
+        # Searched for private keys at the end of the session.
+        with (self._folder / "commands.log").open("a") as log:
+            log.write(done.stdout + done.stderr)
         return Completed(done.returncode, done.stdout, done.stderr)

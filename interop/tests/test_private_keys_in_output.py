@@ -1,0 +1,49 @@
+"""The search for private keys finds them: else its silence says nothing."""
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from key_pairs import made_in_python
+from private_keys_in_output import forms, leaks
+
+
+@pytest.fixture
+def engine():
+    return "sqlite"
+
+
+@pytest.mark.parametrize("password", ["", "correct horse"], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+def test_every_way_to_write_a_private_key_is_found(database_url, tmp_path, algorithm, password):
+    pem = made_in_python(algorithm, password).private_key_pem
+    numbers = load_pem_private_key(pem.encode(), password.encode() or None).private_numbers()
+    number = numbers.d if algorithm == "RS256" else numbers.private_value
+    raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+    for written in [
+        pem.encode(),
+        pem.splitlines()[1].encode(),
+        raw,
+        base64.urlsafe_b64encode(raw),
+        raw.hex().encode(),
+        f"SigningKey {{ bytes: {list(raw)} }}".encode(),
+        f"SigningKey({number})".encode(),
+    ]:
+        (tmp_path / "worker.log").write_bytes(b"before " + written + b" after")
+        assert leaks(tmp_path, forms(pem)) == ["worker.log"], written
+    (tmp_path / "worker.log").write_text("key pair abc: created")
+    assert leaks(tmp_path, forms(pem)) == []
+
+
+def test_what_the_programs_write_is_searched(site, folder):
+    worker = site.worker()
+    site.jwt_manage("status")
+
+    logs = {path.name for path in worker.log.parent.iterdir()}
+
+    assert "commands.log" in logs
+    assert worker.log.name in logs
+    assert worker.log.suffix == ".log"
+    assert worker.log.is_relative_to(folder)
