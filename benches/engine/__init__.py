@@ -1,0 +1,1 @@
+"""Measures the engine beside its peers: `./dev bench` runs it."""

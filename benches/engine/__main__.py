@@ -1,0 +1,34 @@
+"""`./dev bench`: our engine beside Celery and what Redis can do, in turns."""
+
+import argparse
+from pathlib import Path
+
+from engine import idle, latency, scaling, throughput
+from engine.options import Options
+
+BENCHES = {"throughput": throughput, "latency": latency, "scaling": scaling, "idle": idle}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("bench", choices=[*BENCHES, "all"])
+    parser.add_argument("--runs", type=int, default=5, help="of each arm, in turns (5)")
+    parser.add_argument(
+        "--tasks", type=int, default=10_000, help="of the slowest arm; fast ones do more (10,000)"
+    )
+    parser.add_argument("--seconds", type=float, help="of idleness, for idle (20)")
+    parser.add_argument("--slots", type=int, default=512, help="of our worker (512)")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ARM", help="may be repeated"
+    )
+    parser.add_argument("--json", type=Path, help="the figures; else target/bench/BENCH.json")
+    arguments = vars(parser.parse_args())
+    bench = arguments.pop("bench")
+    options = Options(**arguments)
+    for name in BENCHES if bench == "all" else [bench]:
+        print(f"\n{name}", flush=True)
+        BENCHES[name].main(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Where one run takes place: a Redis of its own, a folder, and what was started there."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine import resources
+from engine.redis_server import BenchRedis
+from processes import Process
+
+
+@dataclass
+class Site:
+    folder: Path
+    redis: BenchRedis
+    workers: list[Process] = field(default_factory=list)
+
+    def start_worker(self, name: str, command: list[str], env: dict[str, str]) -> Process:
+        log = self.folder / f"{name}.log"
+        url = self.redis.url
+        shared = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "CELERY_BROKER_URL": url,
+            "CELERY_RESULT_BACKEND": url,
+            "BENCH_REDIS_PORT": str(self.redis.port),
+        }
+        worker = Process(command, log, env=shared | env)
+        self.workers.append(worker)
+        return worker
+
+    @property
+    def template(self) -> Path:
+        """The message that queues are filled with copies of."""
+        return self.folder / "template.json"
+
+    def worker_pids(self) -> list[int]:
+        return [pid for worker in self.workers for pid in resources.family(worker.pid)]
+
+    def check_workers(self) -> None:
+        """Fails with the log of a worker that ended by itself."""
+        for worker in self.workers:
+            if not worker.is_running():
+                raise RuntimeError(f"{worker.name} ended by itself:\n{worker.output()[-4000:]}")
+
+
+@contextmanager
+def new_site() -> Iterator[Site]:
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        site = Site(folder, BenchRedis(folder))
+        try:
+            yield site
+        finally:
+            for worker in site.workers:
+                for pid in reversed(resources.family(worker.pid)[1:]):
+                    os.kill(pid, 9)
+                worker.kill()
+            site.redis.stop()
