@@ -4,6 +4,7 @@ Loaded with `-p` before the suite's conftest is imported. It takes the place of
 `celery.contrib.testing.worker.start_worker`, which would run a Python worker in a thread.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -84,6 +85,9 @@ def pytest_runtest_setup() -> None:
     # A worker that a test builds in this process forbids waiting for results from then on;
     # `start_worker` of Celery allows it again.
     _set_task_join_will_block(False)
+    # Results that a test has left behind in reference cycles stay subscribed to, and some tests
+    # count the subscriptions.
+    gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)

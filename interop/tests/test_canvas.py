@@ -237,6 +237,22 @@ def test_a_part_that_comes_back_after_its_chord_is_over_does_nothing(app, progra
     assert redis.get("calls") == "1"
 
 
+def test_what_a_part_raised_is_there_before_its_chord_fails(app, programs, redis):
+    """Python's `get` looks at the parts first and then at the body: both at once, and it is chance
+    which failure the caller meets."""
+    programs.interop_worker("-c", "2")
+    with redis.monitor() as commands:
+        body = chord([add(1, 1), task("fail", "no")], as_list()).apply_async()
+        stored = {}
+        for command in commands.listen():
+            if command["command"].startswith(("SETEX", "SET ")) and "FAILURE" in command["command"]:
+                stored[command["command"].split()[1]] = command["time"]
+            if f"celery-task-meta-{body.id}" in stored:
+                break
+    failed = stored[f"celery-task-meta-{body.parent.results[1].id}"]
+    assert stored[f"celery-task-meta-{body.id}"] - failed > 0.04
+
+
 def test_errbacks_are_called_as_celery_calls_them(app, programs, redis):
     programs.interop_worker("-c", "2")
     errbacks = [task("incr"), signature("bench.note", kwargs={"key": "errbacks"})]

@@ -26,6 +26,11 @@ use crate::settle::no_children;
 /// (Celery's `result_chord_join_timeout`).
 const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a part's failure is to be seen before its chord's is. Python's `AsyncResult.get` looks at
+/// the parts, and some milliseconds later at the body: with both failures stored at once, whoever asks
+/// just then raises `ChordError` where a Python worker's slower steps show what the part raised.
+const PARTS_FIRST: Duration = Duration::from_millis(50);
+
 /// Why a chord's body is not called.
 struct ChordFailure(Box<Causes>);
 
@@ -67,6 +72,7 @@ impl Consumer {
             Ok(aftermath) => (ChordEnding::Called, aftermath),
             Err(failure) => {
                 log::error!("chord {} fails: {}", chord.group_id, failure.0.error.exc_type);
+                tokio::time::sleep(PARTS_FIRST).await;
                 (ChordEnding::Failed, self.fail_body(body, &failure).await?)
             }
         };
