@@ -60,6 +60,10 @@ pub struct TaskOptions {
     /// Whether a message comes back whose process died while it ran. True unless said, unlike in
     /// Celery; false answers it with `WorkerLostError` instead of running it a second time.
     pub reject_on_worker_lost: Option<bool>,
+    /// Whether a message whose process died while it ran is retried instead of running again at
+    /// once: after `default_retry_delay`, `max_retries` times, and then it fails. Comes before
+    /// `reject_on_worker_lost`. False unless said.
+    pub retry_on_worker_lost: Option<bool>,
     /// Soft time limit in seconds; the message's comes first. See
     /// [`TaskContext::soft_time_limit`](crate::TaskContext::soft_time_limit).
     pub soft_time_limit: Option<f64>,
@@ -171,6 +175,7 @@ impl TaskOptions {
             acks_on_failure: self.acks_on_failure.or(others.acks_on_failure),
             acks_on_timeout: self.acks_on_timeout.or(others.acks_on_timeout),
             reject_on_worker_lost: self.reject_on_worker_lost.or(others.reject_on_worker_lost),
+            retry_on_worker_lost: self.retry_on_worker_lost.or(others.retry_on_worker_lost),
             soft_time_limit: self.soft_time_limit.or(others.soft_time_limit),
             time_limit: self.time_limit.or(others.time_limit),
             ignore_result: self.ignore_result.or(others.ignore_result),

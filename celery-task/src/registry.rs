@@ -159,6 +159,13 @@ impl Registry {
         }
     }
 
+    /// Replaces the options of every task by what `adjust` makes of its name and its options.
+    pub fn adjust_options(&mut self, adjust: impl Fn(&str, TaskOptions) -> TaskOptions) {
+        for task in self.tasks.values_mut() {
+            task.options = Arc::new(adjust(task.name, TaskOptions::clone(&task.options)));
+        }
+    }
+
     /// All tasks, sorted by name.
     pub fn tasks(&self) -> impl Iterator<Item = &TaskDefinition> {
         self.tasks.values()

@@ -109,6 +109,30 @@ def test_a_task_whose_worker_died_need_not_run_again(app, programs, redis):
         result.get(timeout=30)
 
 
+def test_a_task_whose_worker_died_can_be_retried(app, programs, redis):
+    """Celery's `task_retry_on_worker_lost`, here chosen for one task and with one retry."""
+    options = {"retry_on_worker_lost": True, "max_retries": 1, "default_retry_delay": 0.5}
+    settings = {
+        "WORKER_LEASE_SECONDS": "1",
+        "CELERY_TASK_ANNOTATIONS": json.dumps({"bench.once_slow": options}),
+    }
+    worker = programs.interop_worker("-c", "1", **settings)
+    result = app.send_task("bench.once_slow", ("again",))
+    until(lambda: unacked(redis) == 1, "it runs")
+    worker.kill()
+
+    worker = programs.interop_worker("-c", "1", **settings)
+    until(lambda: result.state == "RETRY", "it is to be retried")
+    assert isinstance(result.result, WorkerLostError)
+    until(lambda: unacked(redis) == 1, "the retry runs")
+    worker.kill()
+
+    programs.interop_worker("-c", "1", **settings)
+    with pytest.raises(WorkerLostError, match="exited prematurely"):
+        result.get(timeout=30)
+    until(lambda: settled(redis), "nothing is left of it")
+
+
 def test_an_early_acknowledged_task_is_acknowledged_before_it_runs(app, programs, redis):
     programs.interop_worker(CELERY_TASK_ACKS_LATE="false", CELERY_TASK_TRACK_STARTED="true")
     result = app.send_task("bench.sleep", (1,))

@@ -1,5 +1,7 @@
 """How often tasks begin and how many run at the same time: in one process, and in the fleet."""
 
+import json
+
 import pytest
 from celery.exceptions import TaskRevokedError
 
@@ -49,6 +51,33 @@ def test_a_worker_begins_a_task_no_more_often_than_its_rate_limit_allows(app, pr
     assert all(abs(int(key) - place) <= 4 for place, (_, key, _) in enumerate(begun))
     until(lambda: unacked(redis) == 0, "all are settled")
     assert waiting(redis) == 0
+
+
+def test_the_settings_say_how_often_a_task_may_begin(app, programs, redis):
+    """Celery's `task_annotations`: they come before what the task itself says."""
+    annotations = {"bench.rate_limited": {"rate_limit": "5/s"}, "bench.other": {"time_limit": 1}}
+    programs.interop_worker("-c", "4", CELERY_TASK_ANNOTATIONS=json.dumps(annotations))
+    for number in range(10):
+        app.send_task("bench.rate_limited", (str(number),))
+
+    assert_rate([time for time, _, _ in wait_for(redis, 10)], rate=5)
+
+
+def test_annotations_that_cannot_be_read_stop_the_worker_at_its_start(programs):
+    worker = programs.interop_worker(CELERY_TASK_ANNOTATIONS='{"bench.add": {"rate": "5/s"}}')
+    assert worker.wait() == 1
+    assert "CELERY_TASK_ANNOTATIONS" in worker.output()
+    assert "unknown field `rate`" in worker.output()
+
+
+@pytest.mark.parametrize("task", ["bench.rate_limited", "bench.fleet_rate_limited"])
+def test_rate_limits_can_be_disabled(app, programs, redis, task):
+    programs.interop_worker("-c", "4", CELERY_WORKER_DISABLE_RATE_LIMITS="true")
+    for number in range(100):
+        app.send_task(task, (str(number),))
+
+    times = [time for time, _, _ in wait_for(redis, 100)]
+    assert times[-1] - times[0] < 99 / RATE / 2
 
 
 def test_what_waits_for_a_rate_limit_takes_no_slot(app, programs, redis):

@@ -12,6 +12,8 @@ pub(crate) enum Admission {
     Run,
     /// Not before its eta.
     Defer { until: DateTime<Utc> },
+    /// Later, as a retry after this error: the process that had it is gone.
+    Retry(Exception),
     /// Never: too late.
     Expired,
     /// Never: somebody revoked it.
@@ -30,12 +32,12 @@ pub(crate) fn admit(
     if revoked {
         return Admission::Revoked;
     }
-    if message.headers.deliveries > 0 && options.reject_on_worker_lost == Some(false) {
-        return Admission::Refuse(Exception::new(
-            "WorkerLostError",
-            "billiard.exceptions",
-            vec!["Worker exited prematurely: the process that had the message is gone.".into()],
-        ));
+    if message.headers.deliveries > 0 {
+        match (options.retry_on_worker_lost, options.reject_on_worker_lost) {
+            (Some(true), _) => return Admission::Retry(worker_lost()),
+            (_, Some(false)) => return Admission::Refuse(worker_lost()),
+            _ => {}
+        }
     }
     if message.headers.expires.is_some_and(|expires| expires <= now) {
         return Admission::Expired;
@@ -44,6 +46,14 @@ pub(crate) fn admit(
         Some(until) => Admission::Defer { until },
         None => Admission::Run,
     }
+}
+
+fn worker_lost() -> Exception {
+    Exception::new(
+        "WorkerLostError",
+        "billiard.exceptions",
+        vec!["Worker exited prematurely: the process that had the message is gone.".into()],
+    )
 }
 
 #[cfg(test)]
@@ -84,12 +94,19 @@ mod tests {
     #[test]
     fn a_message_of_a_dead_process_runs_again_unless_its_task_is_not_to() {
         let lost = message(Headers { deliveries: 1, ..Headers::default() });
-        for (reject_on_worker_lost, runs) in
-            [(None, true), (Some(true), true), (Some(false), false)]
-        {
-            let options = TaskOptions { reject_on_worker_lost, ..TaskOptions::default() };
-            let admission = admit(&lost, &options, false, Utc::now());
-            assert_eq!(admission == Admission::Run, runs, "{admission:?}");
+        for (reject_on_worker_lost, retry_on_worker_lost, expected) in [
+            (None, None, Admission::Run),
+            (Some(true), Some(false), Admission::Run),
+            (Some(false), None, Admission::Refuse(worker_lost())),
+            (None, Some(true), Admission::Retry(worker_lost())),
+            (Some(false), Some(true), Admission::Retry(worker_lost())),
+        ] {
+            let options = TaskOptions {
+                reject_on_worker_lost,
+                retry_on_worker_lost,
+                ..TaskOptions::default()
+            };
+            assert_eq!(admit(&lost, &options, false, Utc::now()), expected);
         }
     }
 }

@@ -11,6 +11,7 @@ use celery_redis::wire::signature::DEFAULT_QUEUE;
 use celery_task::{AckPolicy, Rate, TaskOptions};
 use settings::{ConfigError, Env};
 
+use crate::annotations::Annotations;
 use crate::control::RemoteControl;
 use crate::events::TaskEvents;
 use crate::slots::Autoscale;
@@ -28,6 +29,10 @@ pub struct WorkerConfig {
     pub concurrency: usize,
     /// How tasks are run that do not say otherwise.
     pub tasks: TaskOptions,
+    /// What it says of single tasks, whatever they say themselves.
+    pub annotations: Annotations,
+    /// Whether tasks' rate limits count.
+    pub rate_limits: RateLimits,
     /// Which message bodies are read.
     pub accept: Accept,
     /// How results are kept.
@@ -64,6 +69,15 @@ pub enum ResultDetail {
     WithCall,
 }
 
+/// Whether tasks' rate limits count (Celery's `worker_disable_rate_limits`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimits {
+    /// Each task begins no more often than its limits say.
+    Enabled,
+    /// No rate limit holds this process back, also none that is set while it runs.
+    Disabled,
+}
+
 impl WorkerConfig {
     /// Reads what the environment or the settings file says; the command line says the rest.
     pub fn from_env(
@@ -82,6 +96,11 @@ impl WorkerConfig {
             queues,
             concurrency,
             tasks: task_options(env)?,
+            annotations: annotations(env)?,
+            rate_limits: match env.boolean("CELERY_WORKER_DISABLE_RATE_LIMITS")? {
+                Some(true) => RateLimits::Disabled,
+                _ => RateLimits::Enabled,
+            },
             accept: Accept {
                 serializers: serializers(env)?,
                 longest_body: usize::try_from(count(
@@ -142,6 +161,7 @@ fn task_options(env: &Env) -> Result<TaskOptions, ConfigError> {
         acks_on_failure: env.boolean("CELERY_TASK_ACKS_ON_FAILURE")?.or(either),
         acks_on_timeout: env.boolean("CELERY_TASK_ACKS_ON_TIMEOUT")?.or(either),
         reject_on_worker_lost: env.boolean("CELERY_TASK_REJECT_ON_WORKER_LOST")?,
+        retry_on_worker_lost: env.boolean("CELERY_TASK_RETRY_ON_WORKER_LOST")?,
         soft_time_limit: seconds("CELERY_TASK_SOFT_TIME_LIMIT")?,
         time_limit: seconds("CELERY_TASK_TIME_LIMIT")?,
         ignore_result: env.boolean("CELERY_TASK_IGNORE_RESULT")?,
@@ -150,6 +170,12 @@ fn task_options(env: &Env) -> Result<TaskOptions, ConfigError> {
         rate_limit: default_rate_limit(env)?,
         ..TaskOptions::default()
     })
+}
+
+fn annotations(env: &Env) -> Result<Annotations, ConfigError> {
+    const NAME: &str = "CELERY_TASK_ANNOTATIONS";
+    let Some(json) = env.text(NAME)? else { return Ok(Annotations::default()) };
+    Annotations::parse(&json).map_err(|error| env.invalid(NAME, error.to_string()))
 }
 
 fn default_rate_limit(env: &Env) -> Result<Option<Rate>, ConfigError> {

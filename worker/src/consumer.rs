@@ -12,7 +12,7 @@ use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::transport::waiting_room::Passed;
 use celery_redis::wire::result::Outcome;
 use celery_redis::wire::signature::Producer;
-use celery_task::{AckPolicy, Registry, TaskApp};
+use celery_task::{AckPolicy, Registry, Retry, TaskApp};
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
@@ -154,6 +154,10 @@ impl Consumer {
             }
             Admission::Revoked => {
                 self.discard(delivery, &request, Outcome::revoked("revoked")).await
+            }
+            Admission::Retry(exception) => {
+                let retry = Retry::new().error(exception);
+                self.settle_retry(Some(delivery), &request, retry).await
             }
             Admission::Refuse(exception) => {
                 self.settle_failure(Some(delivery), &request, &exception, None).await

@@ -5,6 +5,7 @@
 
 mod admit;
 mod aftermath;
+mod annotations;
 mod begin_anew;
 mod chord;
 pub mod cli;

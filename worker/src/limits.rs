@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 use celery_redis::wire::message::Headers;
 use celery_task::{Rate, Registry};
 
+use crate::config::RateLimits;
+
 /// How late a token may be taken without slowing the next one down: timers are that inexact.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
 /// The limits of every task of this process, by name.
 #[derive(Debug)]
-#[allow(
-    dead_code,
-    reason = "remote control and the rate limits that use all of it are on their way"
-)]
 pub(crate) struct Limits {
     tasks: BTreeMap<&'static str, Mutex<TaskLimits>>,
+    rates: RateLimits,
 }
 
 #[derive(Debug)]
@@ -46,7 +45,7 @@ pub(crate) enum Token {
 
 impl Limits {
     /// As the tasks' options say.
-    pub(crate) fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry, rates: RateLimits) -> Self {
         let limits = |options: &celery_task::TaskOptions| TaskLimits {
             rate: options.rate_limit,
             times: TimeLimits { soft: options.soft_time_limit, hard: options.time_limit },
@@ -57,7 +56,13 @@ impl Limits {
                 .tasks()
                 .map(|task| (task.name, Mutex::new(limits(&task.options))))
                 .collect(),
+            rates,
         }
+    }
+
+    /// Whether runs of `task` may have to wait for a token.
+    pub(crate) fn holds_back(&self, task: &str) -> bool {
+        self.rates == RateLimits::Enabled && self.rate(task).is_some()
     }
 
     /// Changes how often runs of `task` may begin in this process; `None` is without limit.
@@ -96,6 +101,9 @@ impl Limits {
     /// Takes a token for one run of `task` at `now`: a bucket of one token, as Celery's
     /// (`kombu.utils.limits.TokenBucket` with capacity 1).
     pub(crate) fn take_token(&self, task: &str, now: Instant) -> Token {
+        if self.rates == RateLimits::Disabled {
+            return Token::Taken;
+        }
         let Some(mut limits) = self.of(task) else { return Token::Taken };
         let Some(rate) = limits.rate else { return Token::Taken };
         let next = limits.next.unwrap_or(now);
@@ -127,7 +135,8 @@ mod tests {
     fn limits(rate: Option<Rate>) -> Limits {
         let times = TimeLimits { soft: Some(1.0), hard: Some(2.0) };
         let limits = TaskLimits { rate, times, next: None };
-        Limits { tasks: BTreeMap::from([("t.add", Mutex::new(limits))]) }
+        let tasks = BTreeMap::from([("t.add", Mutex::new(limits))]);
+        Limits { tasks, rates: RateLimits::Enabled }
     }
 
     #[test]
@@ -158,6 +167,17 @@ mod tests {
         let limits = limits(Some(Rate::per_hour(1.0)));
         let now = Instant::now();
         limits.set_rate("t.add", None);
+        for _ in 0..3 {
+            assert_eq!(limits.take_token("t.add", now), Token::Taken);
+        }
+    }
+
+    #[test]
+    fn no_rate_counts_where_they_are_disabled() {
+        let limits = Limits { rates: RateLimits::Disabled, ..limits(Some(Rate::per_hour(1.0))) };
+        limits.set_rate("t.add", Some(Rate::per_hour(2.0)));
+        let now = Instant::now();
+        assert!(!limits.holds_back("t.add"));
         for _ in 0..3 {
             assert_eq!(limits.take_token("t.add", now), Token::Taken);
         }

@@ -171,7 +171,7 @@ impl Consumer {
     }
 
     /// Sends the task once more, or fails it when its retries are used up.
-    async fn settle_retry(
+    pub(crate) async fn settle_retry(
         &self,
         lent: Lent,
         request: &Request,

@@ -41,7 +41,7 @@ impl Consumer {
     ) -> Result<Passed, TransportError> {
         let task = &request.message.task;
         let fleet = fleet_limits(&request.task.options);
-        let is_limited = fleet != FleetLimits::default() || self.limits.rate(task).is_some();
+        let is_limited = fleet != FleetLimits::default() || self.limits.holds_back(task);
         if !is_limited || delivery.origin() == Origin::WaitingRoom {
             return Ok(Passed::In(delivery));
         }

@@ -16,14 +16,14 @@ use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::transport::server::{self, ServerError};
 use celery_redis::wire::event::{Sender, Sign};
 use celery_redis::wire::signature::Producer;
-use celery_task::{Registry, TaskApp, TaskAppError};
+use celery_task::{Registry, TaskApp, TaskAppError, TaskOptions};
 use chrono::Utc;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::config::WorkerConfig;
+use crate::config::{RateLimits, WorkerConfig};
 use crate::consumer::Consumer;
 use crate::control::{Panel, RemoteControl};
 use crate::events::{EventQueue, Events};
@@ -69,6 +69,13 @@ impl Worker {
     /// A worker for the tasks of `registry`.
     pub fn new(config: WorkerConfig, mut registry: Registry) -> Result<Self, WorkerError> {
         registry.set_defaults(&config.tasks);
+        registry.adjust_options(|task, options| {
+            let options = config.annotations.laid_over(task, options);
+            match config.rate_limits {
+                RateLimits::Enabled => options,
+                RateLimits::Disabled => TaskOptions { fleet_rate_limit: None, ..options },
+            }
+        });
         let broker = connection_settings(&config.broker, &config.broker.url)?;
         let backend = match &config.broker.result_backend {
             Some(url) => Some(connection_settings(&config.broker, url)?),
@@ -112,7 +119,7 @@ impl Worker {
             events: Arc::clone(&events),
             slots: Slots::new(self.config.concurrency, self.config.autoscale),
             revoked,
-            limits: Limits::new(&self.registry),
+            limits: Limits::new(&self.registry, self.config.rate_limits),
             doors: Doors::default(),
             stuck: StuckSlots::new(self.config.stuck_slots),
             registry: self.registry,
