@@ -11,10 +11,10 @@ def ceiling(tasks: int, *, ignore_result: bool = False) -> Drain:
     """Take, record as unacked, store and publish, acknowledge: pipelined from one raw socket."""
     with new_site() as site:
         template.capture(site.redis, site.template, ignore_result=ignore_result)
-        probe(site.redis, site.template, "fill", list=WAITING, count=tasks)
+        probe(site, "fill", list=WAITING, count=tasks)
         before = resources.cpu_seconds([site.redis.pid])
         dues = "ignored-result" if ignore_result else "result"
-        figures = probe(site.redis, site.template, "ceiling", list=WAITING, count=tasks, dues=dues)
+        figures = probe(site, "ceiling", list=WAITING, count=tasks, dues=dues)
         return Drain(
             tasks=tasks,
             seconds=figures["seconds"],

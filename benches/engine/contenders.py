@@ -56,7 +56,7 @@ class OnCelerysWire:
     def prepare(self, site: Site, first: int, count: int) -> None:
         self.keys_before = site.redis.client.dbsize()
         self.expected = count
-        probe(site.redis, site.template, "fill", list=WAITING, first=first, count=count)
+        probe(site, "fill", list=WAITING, first=first, count=count)
 
     def release(self, site: Site) -> None:
         site.redis.client.rename(WAITING, QUEUE)

@@ -1,4 +1,6 @@
-"""The time from a message's LPUSH to its published result: on an idle queue, and under load."""
+"""The time from a message's LPUSH to its published result: on an idle queue, and under load.
+
+Redis on one processor and everybody else on the other; "anywhere" where the scheduler puts them."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,19 +11,22 @@ from engine.contenders import QUEUE, Contender
 from engine.drain import drain, warm_up
 from engine.options import Options
 from engine.probe import probe
-from engine.site import new_site
+from engine.site import ANYWHERE, APART, Placement, new_site
 
 HEAD = ["", "p50 ms", "p99 ms", "most ms", "of", "sent/s"]
-BARE, IDLE, LOADED = "bare commands", "ours, idle queue", "ours, at half load"
-PREFORK = "celery prefork -c 2, idle queue"
+BARE, OURS, PREFORK = "bare commands", "ours", "celery prefork -c 2"
+BARE_ANYWHERE, OURS_ANYWHERE = "bare commands, anywhere", "ours, anywhere"
+LOADED = "ours at half load, anywhere"
 LOAD_SECONDS = 5
 
 
 def main(options: Options) -> None:
     arms = {
-        BARE: lambda: bare(options.tasks),
-        IDLE: lambda: idle(contenders.ours(options.slots), options.tasks),
-        PREFORK: lambda: idle(contenders.celery("prefork", 2), max(options.tasks // 10, 1)),
+        BARE: lambda: bare(options.tasks, APART),
+        OURS: lambda: idle(contenders.ours(options.slots), options.tasks, APART),
+        PREFORK: lambda: idle(contenders.celery("prefork", 2), options.tasks // 10 + 1, APART),
+        BARE_ANYWHERE: lambda: bare(options.tasks, ANYWHERE),
+        OURS_ANYWHERE: lambda: idle(contenders.ours(options.slots), options.tasks, ANYWHERE),
         LOADED: lambda: loaded(contenders.ours(options.slots), options),
     }
     wanted = {name: run for name, run in arms.items() if options.wants(name)}
@@ -35,19 +40,19 @@ def main(options: Options) -> None:
     report.save("latency", runs, options.json)
 
 
-def bare(count: int) -> dict[str, Any]:
+def bare(count: int, placement: Placement) -> dict[str, Any]:
     """LPUSH, RPOP and PUBLISH, each sent when the one before was answered."""
-    with new_site() as site:
+    with new_site(placement) as site:
         template.capture(site.redis, site.template)
-        return probe(site.redis, site.template, "bare", list=QUEUE, count=count)
+        return probe(site, "bare", list=QUEUE, count=count)
 
 
-def idle(contender: Contender, count: int) -> dict[str, Any]:
+def idle(contender: Contender, count: int, placement: Placement) -> dict[str, Any]:
     """One message after the other, each when the result of the one before is there."""
-    with new_site() as site:
+    with new_site(placement) as site:
         contender.start(site)
         warm_up(contender, site)
-        return probe(site.redis, site.template, "trips", list=QUEUE, first=10**9, count=count)
+        return probe(site, "trips", list=QUEUE, first=10**9, count=count)
 
 
 def loaded(contender: Contender, options: Options) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def loaded(contender: Contender, options: Options) -> dict[str, Any]:
         contender.start(site)
         warm_up(contender, site)
         load = {"rate": int(most / 2), "seconds": LOAD_SECONDS}
-        return probe(site.redis, site.template, "load", list=QUEUE, **load)
+        return probe(site, "load", list=QUEUE, **load)
 
 
 def summary(figures: dict[str, Any]) -> dict[str, Any]:
@@ -80,13 +85,13 @@ def row(name: str, runs: list[dict[str, Any]]) -> list[str]:
 
 def goals(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = []
-    if IDLE in runs and BARE in runs:
+    if OURS in runs and BARE in runs:
         value = statistics.median(
             one["p50_ms"] / other["p50_ms"]
-            for one, other in zip(runs[IDLE], runs[BARE], strict=True)
+            for one, other in zip(runs[OURS], runs[BARE], strict=True)
         )
         lines.append(report.goal("p50, ours / bare commands", value, 2, at_least=False))
-    if IDLE in runs:
-        value = statistics.median(run["p99_ms"] for run in runs[IDLE])
+    if OURS in runs:
+        value = statistics.median(run["p99_ms"] for run in runs[OURS])
         lines.append(report.goal("p99 on an idle queue", value, 3, at_least=False, unit=" ms"))
     return lines

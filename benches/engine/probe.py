@@ -2,17 +2,16 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
-from engine.redis_server import BenchRedis
+from engine.site import Site
 from programs import binary
 
 
-def probe(redis: BenchRedis, template: Path, command: str, **options: str | int) -> dict[str, Any]:
-    """Runs one of its commands; what it measured."""
-    arguments = [binary("bench-probe"), "--port", str(redis.port), "--template", str(template)]
-    arguments.append(command)
+def probe(site: Site, command: str, **options: str | int) -> dict[str, Any]:
+    """Runs one of its commands on copies of the site's message; what it measured."""
+    arguments = [*site.placement.others, binary("bench-probe"), "--port", str(site.redis.port)]
+    arguments += ["--template", str(site.template), command]
     for name, value in options.items():
         arguments += [f"--{name}", str(value)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)

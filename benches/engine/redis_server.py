@@ -1,5 +1,6 @@
 """The Redis of one run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -15,10 +16,19 @@ CONFIGURATION = ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
 class BenchRedis:
     """A new redis-server on TCP of 127.0.0.1, the same for every contender."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, on: Sequence[str] = ()) -> None:
         self.port = free_port()
         self._process = Process(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
+            [
+                *on,
+                "redis-server",
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+                str(folder),
+            ]
             + CONFIGURATION,
             folder / f"redis-{self.port}.log",
         )

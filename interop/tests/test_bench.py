@@ -12,7 +12,7 @@ from programs import BINARIES, CHECKOUT
 
 RUNS = {
     "throughput": {"ours", "ceiling", "ours, ignore_result", "celery solo"},
-    "latency": {"bare commands", "ours, idle queue"},
+    "latency": {"bare commands", "ours", "ours at half load, anywhere"},
     "idle": {"ours"},
 }
 
