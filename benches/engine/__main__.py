@@ -3,10 +3,18 @@
 import argparse
 from pathlib import Path
 
-from engine import idle, latency, scaling, throughput
+from engine import backlog, bodies, canvas, idle, latency, scaling, throughput
 from engine.options import Options
 
-BENCHES = {"throughput": throughput, "latency": latency, "scaling": scaling, "idle": idle}
+BENCHES = {
+    "throughput": throughput,
+    "latency": latency,
+    "scaling": scaling,
+    "idle": idle,
+    "backlog": backlog,
+    "bodies": bodies,
+    "canvas": canvas,
+}
 
 
 def main() -> None:
@@ -17,6 +25,7 @@ def main() -> None:
         "--tasks", type=int, default=10_000, help="of the slowest arm; fast ones do more (10,000)"
     )
     parser.add_argument("--seconds", type=float, help="of idleness, for idle (20)")
+    parser.add_argument("--backlog", type=int, help="at most, for backlog (5,000,000)")
     parser.add_argument("--slots", type=int, default=512, help="of our worker (512)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="ARM", help="may be repeated"

@@ -10,7 +10,7 @@ from engine.site import new_site
 def ceiling(tasks: int, *, ignore_result: bool = False) -> Drain:
     """Take, record as unacked, store and publish, acknowledge: pipelined from one raw socket."""
     with new_site() as site:
-        template.capture(site.redis, site.template, ignore_result=ignore_result)
+        template.capture(site, ignore_result=ignore_result)
         probe(site, "fill", list=WAITING, count=tasks)
         before = resources.cpu_seconds([site.redis.pid])
         dues = "ignored-result" if ignore_result else "result"

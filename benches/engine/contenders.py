@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine import template
 from engine.probe import probe
@@ -43,12 +43,14 @@ class OnCelerysWire:
     env: dict[str, str]
     weight: int
     ignore_result: bool = False
+    task: str = "bench.noop"
+    args: tuple[Any, ...] = ()
     keys_before: int = 0
     expected: int = 0
 
     def start(self, site: Site, processes: int = 1) -> None:
         # Before there is a worker that would take it.
-        template.capture(site.redis, site.template, ignore_result=self.ignore_result)
+        template.capture(site, self.task, self.args, ignore_result=self.ignore_result)
         for number in range(processes):
             node = ["-n", f"bench-{number}@%h"]
             site.start_worker(f"worker-{number}", self.command + node, self.env)

@@ -41,7 +41,8 @@ class Drain:
         return 1e6 * self.redis_cpu_seconds / self.tasks
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"per_second": self.per_second}
+        rates = {"per_second": self.per_second, "worker_us": self.worker_us}
+        return asdict(self) | rates | {"redis_us": self.redis_us}
 
 
 def drain(contender: Contender, tasks: int) -> Drain:

@@ -43,7 +43,7 @@ def main(options: Options) -> None:
 def bare(count: int, placement: Placement) -> dict[str, Any]:
     """LPUSH, RPOP and PUBLISH, each sent when the one before was answered."""
     with new_site(placement) as site:
-        template.capture(site.redis, site.template)
+        template.capture(site)
         return probe(site, "bare", list=QUEUE, count=count)
 
 

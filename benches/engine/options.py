@@ -13,6 +13,8 @@ class Options:
     slots: int
     # Of idleness, where that is measured; None: the bench's own.
     seconds: float | None
+    # The most waiting messages, where those are varied; None: the bench's own.
+    backlog: int | None
     only: list[str]
     json: Path | None
 

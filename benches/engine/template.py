@@ -1,12 +1,11 @@
 """A message as a real Celery producer sends it, for the probe to copy."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from celery import Celery
 
-from engine.redis_server import BenchRedis
+from engine.site import Site
 
 RECORD = {
     "status": "SUCCESS",
@@ -18,17 +17,16 @@ RECORD = {
 
 
 def capture(
-    redis: BenchRedis,
-    file: Path,
+    site: Site,
     task: str = "bench.noop",
     args: tuple[Any, ...] = (),
     *,
     ignore_result: bool = False,
-) -> Path:
+) -> None:
     """Has Celery send one message and writes it down, with the record of its result."""
-    with Celery(broker=redis.url, backend=redis.url, set_as_current=False) as app:
+    with Celery(broker=site.redis.url, backend=site.redis.url, set_as_current=False) as app:
         result = app.send_task(task, args, ignore_result=ignore_result)
-    message = redis.client.rpop("celery").decode()
+    message = site.redis.client.rpop("celery").decode()
     record = RECORD | {"result": args[0] if args else None, "task_id": result.id}
     template = {
         "message": message,
@@ -36,5 +34,4 @@ def capture(
         "delivery_tag": json.loads(message)["properties"]["delivery_tag"],
         "record": json.dumps(record),
     }
-    file.write_text(json.dumps(template))
-    return file
+    site.template.write_text(json.dumps(template))

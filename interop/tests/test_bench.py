@@ -14,6 +14,7 @@ RUNS = {
     "throughput": {"ours", "ceiling", "ours, ignore_result", "celery solo"},
     "latency": {"bare commands", "ours", "ours at half load, anywhere"},
     "idle": {"ours"},
+    "bodies": {"bare bytes", "ours -c 2"},
 }
 
 
@@ -32,9 +33,21 @@ def test_the_shares_of_the_processes_are_all_that_was_done(tmp_path: Path) -> No
     }
 
 
+def test_a_backlog_is_waited_behind(tmp_path: Path) -> None:
+    figures = run("backlog", tmp_path, "--backlog", "1000")
+
+    assert list(figures) == ["1000"]
+
+
+def test_a_canvas_is_done(tmp_path: Path) -> None:
+    figures = run("canvas", tmp_path, "--only", "ours")
+
+    assert set(figures) == {"chord of 50, ours", "chain of 50, ours"}
+
+
 def run(bench: str, folder: Path, *options: str) -> dict:
     file = folder / "figures.json"
-    command = [sys.executable, "-m", "engine", bench, "--runs", "1", "--tasks", "200"]
+    command = [sys.executable, "-m", "engine", bench, "--runs", "1", "--tasks", "50"]
     path = os.pathsep.join([str(CHECKOUT / "benches"), str(Path(__file__).parent)])
     done = subprocess.run(
         [*command, "--seconds", "0.5", *options, "--json", str(file)],

@@ -12,7 +12,8 @@ use crate::Failure;
 use crate::redis::{RedisError, command, connect};
 use crate::template::Template;
 
-const AT_ONCE: u64 = 64;
+/// Bytes for one write.
+const AT_ONCE: usize = 1 << 18;
 const SECONDS_KEPT: &[u8] = b"86400";
 
 /// What is done for each message.
@@ -83,7 +84,7 @@ fn write(
             command(&mut buffer, &[b"HDEL", b"unacked", template.id()]);
             command(&mut buffer, &[b"ZREM", b"unacked_index", template.id()]);
         }
-        if number % AT_ONCE == AT_ONCE - 1 || number == count - 1 {
+        if buffer.len() >= AT_ONCE || number == count - 1 {
             writer.write_all(&buffer)?;
             buffer.clear();
         }

@@ -5,10 +5,11 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::redis::{command, connect};
+use crate::redis::{RedisError, command, connect};
 use crate::template::Template;
 
-const AT_ONCE: u64 = 200;
+/// Bytes that are sent before their replies are read.
+const AT_ONCE: usize = 1 << 18;
 
 /// Pushes copies `first` .. `first + count` of the message onto the list.
 pub(crate) fn fill(
@@ -21,18 +22,19 @@ pub(crate) fn fill(
     let (mut writer, mut replies) = connect(port)?;
     let mut template = template.clone();
     let mut buffer = Vec::new();
-    let last = first + count;
-    let mut number = first;
-    while number < last {
-        let end = last.min(number + AT_ONCE);
-        buffer.clear();
-        for copy in number..end {
-            template.number(copy);
-            command(&mut buffer, &[b"LPUSH", list.as_bytes(), template.message()]);
+    let mut unanswered = 0;
+    for number in first..first + count {
+        template.number(number);
+        command(&mut buffer, &[b"LPUSH", list.as_bytes(), template.message()]);
+        unanswered += 1;
+        if buffer.len() >= AT_ONCE {
+            writer.write_all(&buffer).map_err(RedisError::from)?;
+            replies.skip(unanswered)?;
+            buffer.clear();
+            unanswered = 0;
         }
-        writer.write_all(&buffer).map_err(crate::redis::RedisError::from)?;
-        replies.skip(end - number)?;
-        number = end;
     }
+    writer.write_all(&buffer).map_err(RedisError::from)?;
+    replies.skip(unanswered)?;
     Ok(json!({ "filled": count }))
 }
