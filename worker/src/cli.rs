@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use celery_redis::transport::connection::Connection;
 use celery_redis::transport::inspect;
@@ -17,12 +18,15 @@ use crate::config::WorkerConfig;
 use crate::events::TaskEvents;
 use crate::shutdown::{Shutdown, follow_signals};
 use crate::slots::{self, Autoscale};
+use crate::state::{Patience, WorkerState};
 use crate::stuck::Finish;
 use crate::watchdog::Watchdog;
 use crate::worker::{self, Worker};
 
 /// Exit status for settings or a Redis that cannot work, and of a check that finds no worker.
 const CANNOT_START: u8 = 1;
+/// Runs that one line of the log names.
+const NAMED: usize = 5;
 
 /// Takes tasks from Celery's queues in Redis and runs them.
 ///
@@ -98,11 +102,15 @@ fn start<E: std::error::Error>(
         config.task_events = TaskEvents::Always;
     }
     let lease = config.lease;
+    // Celery's own measure of what is too long for a task without a limit.
+    let longest = config.broker.visibility_timeout.max(lease * 2);
     let mut registry = Registry::new();
     register(&env, &config, &mut registry).map_err(|error| chain(&error))?;
     registry.register_builtins();
     let worker = Worker::new(config, registry).map_err(|error| chain(&error))?;
-    let watchdog = Watchdog::start(lease * 2, give_up).map_err(|error| chain(&error))?;
+    let state = worker.state();
+    let is_over = move |silent| is_over(&state, silent, longest);
+    let watchdog = Watchdog::start(lease * 2, is_over, give_up).map_err(|error| chain(&error))?;
     let runtime =
         Builder::new_multi_thread().enable_all().build().map_err(|error| chain(&error))?;
     let watched = runtime.spawn(async move { watchdog.show_life().await });
@@ -122,11 +130,26 @@ fn start<E: std::error::Error>(
     }
 }
 
-/// Ends a process whose runtime has stopped; its lease has run out meanwhile.
+/// Whether a process whose runtime has stopped for so long is to begin anew.
+fn is_over(state: &WorkerState, silent: Duration, longest: Duration) -> bool {
+    let seconds = silent.as_secs_f64();
+    match state.patience(silent, longest) {
+        Patience::With(runs) => {
+            log::warn!(
+                "nothing has been fetched or settled for {seconds:.0} s: async tasks block all threads of the runtime, and should be blocking ones ({})",
+                runs.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ")
+            );
+            false
+        }
+        Patience::Over => {
+            log::error!("nothing has moved here for {seconds:.0} s, and nothing says that it will");
+            true
+        }
+    }
+}
+
+/// Ends a process whose runtime has stopped; its messages come back when its lease has run out.
 fn give_up() {
-    log::error!(
-        "nothing has moved here for twice the lease: async tasks block all threads of the runtime"
-    );
     log::error!("{}", begin_anew());
     std::process::exit(CANNOT_START.into());
 }

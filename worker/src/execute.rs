@@ -33,6 +33,9 @@ impl Consumer {
     /// Runs the task of `request`.
     pub(crate) async fn execute(self: &Arc<Self>, request: &mut Request) -> Executed {
         let limits = self.limits.times(&request.message.task, &request.message.headers);
+        if let Some(seconds) = limits.hard {
+            request.reservation.limited(seconds);
+        }
         let call = request.take_call(&self.config.node, limits);
         let started = request.task.start(call, self.registry.states(), &self.app);
         let mut run = tokio::spawn(started.ended);

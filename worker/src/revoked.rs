@@ -66,7 +66,7 @@ impl RevokedTasks {
 
     /// Takes over what Redis remembers.
     pub(crate) async fn load(&self, broker: &Broker) -> Result<(), TransportError> {
-        let (connection, keys) = (broker.connection(), broker.keys());
+        let (connection, keys) = (broker.beside(), broker.keys());
         let now = Utc::now().timestamp();
         let ids = Revoked::Tasks.remembered(connection, keys, now).await?;
         let stamps = Revoked::Stamps.remembered(connection, keys, now).await?;
@@ -149,7 +149,7 @@ async fn remember(
     members: &[String],
 ) -> Result<(), TransportError> {
     let now = Utc::now().timestamp();
-    what.remember(broker.connection(), broker.keys(), members, now, REMEMBERED_FOR).await
+    what.remember(broker.beside(), broker.keys(), members, now, REMEMBERED_FOR).await
 }
 
 impl Known {

@@ -31,6 +31,8 @@ pub(crate) struct Reserved {
     /// The message, which is read again where somebody asks for its arguments.
     pub(crate) envelope: Bytes,
     begun: OnceLock<Begun>,
+    /// How long its run may take.
+    hard_limit: OnceLock<Duration>,
     acknowledged: AtomicBool,
     terminate: watch::Sender<Option<Signal>>,
 }
@@ -41,6 +43,15 @@ pub(crate) struct Begun {
     at: Instant,
     /// By the calendar.
     pub(crate) time: DateTime<Utc>,
+}
+
+/// Whether a runtime that does not move is left alone.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// For now, with these runs.
+    With(Vec<String>),
+    /// No longer.
+    Over,
 }
 
 /// The signal that a Python worker would end the task's process with.
@@ -71,6 +82,7 @@ impl WorkerState {
             task: task.to_owned(),
             envelope: envelope.clone(),
             begun: OnceLock::new(),
+            hard_limit: OnceLock::new(),
             acknowledged: AtomicBool::new(false),
             terminate: watch::Sender::new(None),
         });
@@ -101,6 +113,25 @@ impl WorkerState {
     /// How long this process has been at work.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// What to do with a runtime that has not moved for `silent`.
+    ///
+    /// Tasks may hold up all its threads for as long as they may run at all: a task's hard limit,
+    /// which nobody is left to enforce then, else `longest`. Without a task that runs, the fault is
+    /// ours.
+    pub(crate) fn patience(&self, silent: Duration, longest: Duration) -> Patience {
+        let reserved = self.reserved();
+        let running: Vec<_> =
+            reserved.iter().filter_map(|it| Some((it, it.begun()?.at.elapsed()))).collect();
+        let is_over = |(reserved, runtime): &(&Arc<Reserved>, Duration)| {
+            reserved.hard_limit.get().is_some_and(|limit| limit < runtime)
+        };
+        if silent >= longest || running.is_empty() || running.iter().any(is_over) {
+            return Patience::Over;
+        }
+        let name = |reserved: &Reserved| format!("{}[{}]", reserved.task, reserved.id);
+        Patience::With(running.into_iter().map(|(reserved, _)| name(reserved)).collect())
     }
 
     fn count(&self, task: &str) {
@@ -153,6 +184,14 @@ impl Reservation {
         }
     }
 
+    /// Its run may take so many seconds.
+    pub(crate) fn limited(&self, seconds: f64) {
+        if let Ok(limit) = Duration::try_from_secs_f64(seconds) {
+            // One run, one limit.
+            let _ = self.reserved.hard_limit.set(limit);
+        }
+    }
+
     /// Its message was acknowledged.
     pub(crate) fn acknowledged(&self) {
         self.reserved.acknowledged.store(true, Ordering::Relaxed);
@@ -189,6 +228,28 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tasks_may_hold_up_the_runtime_for_as_long_as_they_may_run() {
+        let (silent, longest) = (Duration::from_secs(20), Duration::from_secs(3600));
+        let state = WorkerState::new();
+        assert_eq!(state.patience(silent, longest), Patience::Over);
+
+        let unlimited = state.reserve("t.hog", "1", &Bytes::new());
+        assert_eq!(state.patience(silent, longest), Patience::Over);
+        unlimited.begin();
+        assert_eq!(state.patience(silent, longest), Patience::With(vec!["t.hog[1]".to_owned()]));
+        assert_eq!(state.patience(longest, longest), Patience::Over);
+
+        let limited = state.reserve("t.hog", "2", &Bytes::new());
+        limited.limited(3000.0);
+        limited.begin();
+        assert!(matches!(state.patience(silent, longest), Patience::With(runs) if runs.len() == 2));
+        let passed = state.reserve("t.hog", "3", &Bytes::new());
+        passed.limited(0.0);
+        passed.begin();
+        assert_eq!(state.patience(silent, longest), Patience::Over);
+    }
 
     #[tokio::test]
     async fn a_request_is_in_the_books_from_its_arrival_to_its_end() {

@@ -1,8 +1,8 @@
 //! Noticing that the process no longer gets anything done.
 //!
 //! An async task that blocks its thread takes one of the runtime's. When all are taken, no timer
-//! fires and no lease is renewed: nobody is left who could end those tasks, or this process. Only a
-//! thread of its own can notice that.
+//! fires and nothing is fetched or settled: nobody is left who could end those tasks, or this
+//! process, whose lease goes on. Only a thread of its own can notice that.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -20,15 +20,17 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Calls `give_up` when [`Watchdog::show_life`] has not run for `longest`.
+    /// Each time that [`Watchdog::show_life`] has not run for another `period`, asks `is_over`, with
+    /// the length of the silence; calls `give_up` when that says yes.
     pub(crate) fn start(
-        longest: Duration,
+        period: Duration,
+        is_over: impl Fn(Duration) -> bool + Send + 'static,
         give_up: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Self> {
         let (signs, listening) = sync_channel(1);
-        let look = longest / LOOKS;
+        let look = period / LOOKS;
         let watch = move || {
-            if is_silent(&listening, look) {
+            if is_silent(&listening, look, is_over) {
                 give_up();
             }
         };
@@ -48,17 +50,23 @@ impl Watchdog {
     }
 }
 
-/// Whether the signs have stopped; false when nobody gives them any more.
-fn is_silent(signs: &Receiver<()>, look: Duration) -> bool {
+/// Whether the signs have stopped for too long; false when nobody gives them any more.
+fn is_silent(
+    signs: &Receiver<()>,
+    look: Duration,
+    is_over: impl Fn(Duration) -> bool,
+) -> bool {
     let mut missed = 0;
-    while missed < LOOKS {
+    loop {
         match signs.recv_timeout(look) {
             Ok(()) => missed = 0,
             Err(RecvTimeoutError::Timeout) => missed += 1,
             Err(RecvTimeoutError::Disconnected) => return false,
         }
+        if missed > 0 && missed % LOOKS == 0 && is_over(look * missed) {
+            return true;
+        }
     }
-    true
 }
 
 #[cfg(test)]
@@ -68,8 +76,9 @@ mod tests {
     #[test]
     fn silence_is_noticed() {
         let (given_up, noticed) = sync_channel(1);
-        let watchdog =
-            Watchdog::start(Duration::from_millis(100), move || given_up.send(()).unwrap());
+        let period = Duration::from_millis(100);
+        let is_over = move |silent| silent >= 3 * period;
+        let watchdog = Watchdog::start(period, is_over, move || given_up.send(()).unwrap());
         noticed.recv_timeout(Duration::from_secs(30)).unwrap();
         drop(watchdog);
     }
@@ -78,6 +87,6 @@ mod tests {
     fn an_end_is_no_silence() {
         let (signs, listening) = sync_channel(1);
         drop::<SyncSender<()>>(signs);
-        assert!(!is_silent(&listening, Duration::from_secs(3600)));
+        assert!(!is_silent(&listening, Duration::from_secs(3600), |_| true));
     }
 }

@@ -43,6 +43,7 @@ pub struct Worker {
     registry: Registry,
     connection: Arc<Connection>,
     backend: Arc<Connection>,
+    state: Arc<WorkerState>,
 }
 
 /// Why a worker cannot begin.
@@ -58,7 +59,7 @@ pub enum WorkerError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// The system has no thread left.
-    #[error("no thread for remote control and events: {0}")]
+    #[error("no thread for the lease, remote control and events: {0}")]
     Thread(std::io::Error),
     /// The task library could not be set up.
     #[error(transparent)]
@@ -86,13 +87,21 @@ impl Worker {
             Some(settings) => Arc::new(Connection::new(settings)),
             None => Arc::clone(&connection),
         };
-        Ok(Self { config, registry, connection, backend })
+        Ok(Self { config, registry, connection, backend, state: WorkerState::new() })
+    }
+
+    /// The books, for whoever watches the worker from outside its runtime.
+    pub(crate) fn state(&self) -> Arc<WorkerState> {
+        Arc::clone(&self.state)
     }
 
     /// Works until the shutdown is over; everything that this process held is then settled or
     /// back in its queue.
     pub async fn run(self, mut shutdown: Shutdown) -> Result<Finish, WorkerError> {
-        let broker = Broker::new(Arc::clone(&self.connection), self.broker_options());
+        let side = SideThread::start().map_err(WorkerError::Thread)?;
+        let beside = Arc::new(self.connection.beside(side.runtime().clone()));
+        let broker =
+            Broker::new(Arc::clone(&self.connection), Arc::clone(&beside), self.broker_options());
         let publisher = Publisher::new(Arc::clone(&self.connection), broker.keys().clone());
         let revoked = RevokedTasks::default();
         tokio::select! {
@@ -101,6 +110,11 @@ impl Worker {
         }
         let clock: Arc<Clock> = Arc::default();
         let (events, queue) = Events::new(Arc::clone(&clock), self.config.task_events);
+        let backend_beside = if Arc::ptr_eq(&self.backend, &self.connection) {
+            Arc::clone(&beside)
+        } else {
+            Arc::new(self.backend.beside(side.runtime().clone()))
+        };
         let client = Client::new(publisher.clone(), Arc::clone(&self.backend))
             .with_routes(self.config.routes.clone())
             .knowing(self.registry.names());
@@ -114,7 +128,7 @@ impl Worker {
             ),
             publisher,
             producer: Producer::current(),
-            state: WorkerState::new(),
+            state: self.state,
             clock,
             events: Arc::clone(&events),
             slots: Slots::new(self.config.concurrency, self.config.autoscale),
@@ -125,9 +139,13 @@ impl Worker {
             registry: self.registry,
             config: self.config,
         });
+        let visibility_timeout = consumer.config.broker.visibility_timeout;
+        let leased = Arc::clone(&broker);
+        let keeper =
+            side.spawn(async move { lease_keeper::keep(&leased, visibility_timeout).await });
         let (sender, listening) = oneshot::channel();
-        let side = tell_and_obey(Arc::clone(&consumer), queue, shutdown.clone(), sender);
-        let side = SideThread::spawn(side).map_err(WorkerError::Thread)?;
+        let panel = Panel::new(Arc::clone(&consumer), backend_beside, shutdown.clone());
+        side.spawn(tell_and_obey(Arc::clone(&consumer), panel, queue, sender));
         let listens = tokio::select! {
             listens = listening => listens.unwrap_or(Ok(())),
             () = shutdown.reached(Stage::Warm) => Ok(()),
@@ -151,8 +169,11 @@ impl Worker {
         finish(&consumer, running, shutdown.clone()).await;
         events.end(heartbeat::sign(Sign::Offline, &consumer.state)).await;
         parts.abort_all();
+        keeper.abort();
+        // Whether it was cancelled or has panicked: it renews no more, so that it takes no new
+        // identity when this one leaves.
+        let _ = keeper.await;
         leave(&broker).await;
-        // Last: the connection may be driven by it.
         side.stop();
         // Whoever asked for a cold shutdown meanwhile wants no new beginning.
         Ok(if shutdown.stage() == Stage::Cold { Finish::Asked } else { end })
@@ -239,15 +260,12 @@ pub fn connection_settings(
 /// What works beside the line. Each goes on through any outage and ends with the worker.
 fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
     let broker = &consumer.broker;
-    let visibility_timeout = consumer.config.broker.visibility_timeout;
-    let (keeper, due, dead, lists, settlements) = (
-        Arc::clone(broker),
+    let (due, dead, lists, settlements) = (
         Arc::clone(broker),
         Arc::clone(broker),
         Arc::clone(broker),
         Arc::clone(broker),
     );
-    parts.spawn(async move { lease_keeper::keep(&keeper, visibility_timeout).await });
     parts.spawn(async move { promoter::promote(&due).await });
     parts.spawn(async move { reaper::reap(&dead).await });
     parts.spawn(async move { lists.watch_lists().await });
@@ -259,15 +277,14 @@ fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
 /// Tells what happens here, and obeys what it is told; `listening` hears once it does.
 async fn tell_and_obey(
     consumer: Arc<Consumer>,
+    panel: Panel,
     queue: EventQueue,
-    shutdown: Shutdown,
     listening: oneshot::Sender<Result<(), TransportError>>,
 ) {
     let broker = &consumer.broker;
     let dispatcher =
         EventDispatcher::new(broker.connection().settings().clone(), broker.keys().clone());
     let sender = Sender { node: consumer.config.node.clone(), pid: std::process::id() };
-    let panel = Panel::new(Arc::clone(&consumer), shutdown);
     let controlled = async {
         if consumer.config.remote_control == RemoteControl::Off {
             // Whoever waits hears that there is nothing to wait for.

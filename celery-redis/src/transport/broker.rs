@@ -42,6 +42,8 @@ pub struct BrokerOptions {
 #[derive(Debug)]
 pub struct Broker {
     connection: Arc<Connection>,
+    /// For the lease, and for what people ask and say: nothing that tasks do holds it up.
+    beside: Arc<Connection>,
     keys: Keys,
     options: BrokerOptions,
     consumed: RwLock<Arc<Consumed>>,
@@ -129,7 +131,14 @@ impl Drop for Claiming<'_> {
 
 impl Broker {
     /// A consumer of `options.queues`; nothing is sent before [`Broker::register`].
-    pub fn new(connection: Arc<Connection>, options: BrokerOptions) -> Arc<Self> {
+    ///
+    /// The lease is renewed over `beside`, a connection to the same Redis (the same one, where
+    /// nothing can hold that up).
+    pub fn new(
+        connection: Arc<Connection>,
+        beside: Arc<Connection>,
+        options: BrokerOptions,
+    ) -> Arc<Self> {
         let keys = Keys::new(&options.global_keyprefix);
         let consumed = Consumed::new(options.queues.clone(), &keys);
         let arrivals = Arrivals::new(connection.settings().clone(), &consumed.keys());
@@ -137,6 +146,7 @@ impl Broker {
             process: RwLock::new(Arc::new(Process::new(&keys))),
             settlements: Settlements::new(),
             connection,
+            beside,
             keys,
             consumed: RwLock::new(Arc::new(consumed)),
             concurrency: AtomicUsize::new(options.description.concurrency),
@@ -246,10 +256,10 @@ impl Broker {
             return Ok(0);
         }
         let process = self.process();
-        let mut unknown = reclaim::held(&self.connection, &process).await?;
+        let mut unknown = reclaim::held(&self.beside, &process).await?;
         unknown.retain(|(tag, _)| sequence(tag) < concluded && !self.live().contains(tag));
         let mut returned = 0;
-        for delivery in reclaim::read(&self.connection, &self.keys, &unknown).await? {
+        for delivery in reclaim::read(&self.beside, &self.keys, &unknown).await? {
             let queue = self.queue_of(&delivery.list);
             let message = envelope_of_unacked(&delivery.record, &queue).unwrap_or(delivery.record);
             let mut script = scripts::REQUEUE.prepare_invoke();
@@ -261,7 +271,7 @@ impl Broker {
                 .arg(&delivery.tag)
                 .arg(mark_redelivered(&message, Redelivery::Restored))
                 .arg("head");
-            returned += self.connection.script::<usize>("return a message", &script).await?;
+            returned += self.beside.script::<usize>("return a message", &script).await?;
         }
         Ok(returned)
     }
@@ -316,9 +326,14 @@ impl Broker {
         self.arrivals.watch().await;
     }
 
-    /// The connection that all parts share.
+    /// The connection that all parts of the line share.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// The connection for what has to go on while tasks hold up every thread of the line.
+    pub fn beside(&self) -> &Arc<Connection> {
+        &self.beside
     }
 
     /// Names of the keys.

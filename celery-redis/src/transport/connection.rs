@@ -9,6 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation,
 };
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
 use super::outage::{self, Health};
@@ -153,7 +154,9 @@ pub struct Connection {
     settings: ConnectionSettings,
     current: Mutex<Option<Live>>,
     connections: AtomicU64,
-    health: Health,
+    health: Arc<Health>,
+    /// Where its input and output are done; where it is first used, if none is said.
+    driver: Option<Handle>,
 }
 
 /// One connection, as long as nobody has found it broken.
@@ -191,8 +194,24 @@ impl fmt::Debug for Live {
 impl Connection {
     /// A connection that is made when it is first needed.
     pub fn new(settings: ConnectionSettings) -> Self {
-        let health = Health::new(settings.to_string());
-        Self { settings, current: Mutex::new(None), connections: AtomicU64::new(0), health }
+        let health = Arc::new(Health::new(settings.to_string()));
+        Self::with_health(settings, health, None)
+    }
+
+    /// Another connection to the same Redis, which the runtime of `driver` keeps going whoever uses
+    /// it: for what has to go on while tasks hold up every other thread. What the log is told of
+    /// outages is told once for both.
+    pub fn beside(&self, driver: Handle) -> Self {
+        Self::with_health(self.settings.clone(), Arc::clone(&self.health), Some(driver))
+    }
+
+    fn with_health(
+        settings: ConnectionSettings,
+        health: Arc<Health>,
+        driver: Option<Handle>,
+    ) -> Self {
+        let (current, connections) = (Mutex::new(None), AtomicU64::new(0));
+        Self { settings, current, connections, health, driver }
     }
 
     /// Where it leads.
@@ -246,7 +265,7 @@ impl Connection {
         if let Some(live) = &*current {
             return Ok(live.clone());
         }
-        match self.settings.open(self.settings.address.options.command_timeout).await {
+        match self.open().await {
             Ok(connection) => {
                 let number = self.connections.fetch_add(1, Ordering::Relaxed);
                 let broken = Arc::new(watch::Sender::new(false));
@@ -257,6 +276,16 @@ impl Connection {
                 Err(self.error(action, source))
             }
         }
+    }
+
+    async fn open(&self) -> Result<MultiplexedConnection, RedisError> {
+        let timeout = self.settings.command_timeout();
+        let Some(driver) = &self.driver else { return self.settings.open(timeout).await };
+        let settings = self.settings.clone();
+        driver.spawn(async move { settings.open(timeout).await }).await.unwrap_or_else(|_| {
+            // The driver ends with the worker.
+            Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+        })
     }
 
     async fn conclude<T>(

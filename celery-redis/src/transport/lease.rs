@@ -70,7 +70,7 @@ impl Broker {
             .arg(&process.id)
             .arg(millis(self.options().lease))
             .arg(self.description());
-        let registered = self.connection().script("register the process", &script).await;
+        let registered = self.beside().script("register the process", &script).await;
         if registered.is_err() {
             self.replace_process(&process, Arc::new(Process::new(self.keys())));
         }
@@ -82,7 +82,7 @@ impl Broker {
         self.concurrency.store(concurrency, Ordering::Relaxed);
         let mut script = scripts::DESCRIBE.prepare_invoke();
         script.key(self.keys().processes()).arg(&self.process().id).arg(self.description());
-        self.connection().script("describe the process", &script).await
+        self.beside().script("describe the process", &script).await
     }
 
     fn description(&self) -> String {
@@ -105,7 +105,7 @@ impl Broker {
             .key(self.keys().unacked_index())
             .arg(&process.id)
             .arg(millis(self.options().lease));
-        let renewed: bool = self.connection().script("renew the lease", &script).await?;
+        let renewed: bool = self.beside().script("renew the lease", &script).await?;
         if renewed {
             let returned = self.return_unknown_claims().await?;
             if returned > 0 {

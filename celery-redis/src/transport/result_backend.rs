@@ -39,6 +39,11 @@ impl ResultBackend {
         Self { connection, with_broker, options }
     }
 
+    /// The same results over another connection to the same Redis.
+    pub fn over(&self, connection: Arc<Connection>) -> Self {
+        Self { connection, ..self.clone() }
+    }
+
     /// Whether a result can be stored in the step that settles the delivery.
     pub fn is_with_broker(&self) -> bool {
         self.with_broker

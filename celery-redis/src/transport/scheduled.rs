@@ -48,7 +48,7 @@ impl Broker {
         next.cmd("ZRANGE").arg(keys.scheduled()).arg(0).arg(limit.saturating_sub(1));
         next.cmd("HKEYS").arg(keys.processes());
         let (mut tags, processes): (Vec<String>, Vec<String>) =
-            self.connection().pipeline("look for scheduled messages", &next).await?;
+            self.beside().pipeline("look for scheduled messages", &next).await?;
         let ours = self.process();
         tags.retain(|tag| {
             let process = tag.rsplit_once('.').map_or("", |(process, _)| process);
@@ -60,7 +60,7 @@ impl Broker {
         let mut read = redis::cmd("HMGET");
         read.arg(keys.scheduled_messages()).arg(tags);
         let records: Vec<Option<Vec<u8>>> =
-            self.connection().query("read scheduled messages", &read).await?;
+            self.beside().query("read scheduled messages", &read).await?;
         Ok(records.iter().flatten().filter_map(|record| self.scheduled_message(record)).collect())
     }
 

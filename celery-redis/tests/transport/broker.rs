@@ -67,7 +67,8 @@ impl TestRedis {
         };
         change(&mut options);
         let before: Vec<String> = self.query("HKEYS", self.keys.processes());
-        let broker = Broker::new(Arc::new(Connection::new(settings)), options);
+        let connection = Arc::new(Connection::new(settings));
+        let broker = Broker::new(Arc::clone(&connection), connection, options);
         broker.register().await.unwrap();
         let after: Vec<String> = self.query("HKEYS", self.keys.processes());
         let id = after.into_iter().find(|id| !before.contains(id)).unwrap();

@@ -15,8 +15,10 @@ mod stats;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use celery_redis::transport::connection::{Backoff, TransportError};
+use celery_redis::transport::connection::{Backoff, Connection, TransportError};
 use celery_redis::transport::mailbox::{Mailbox, Replies};
+use celery_redis::transport::publisher::Publisher;
+use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::wire::control::Request;
 use chrono::Utc;
 use futures_util::FutureExt;
@@ -37,9 +39,12 @@ pub enum RemoteControl {
     Full,
 }
 
-/// Everything that a command can look at or change.
+/// Everything that a command can look at or change. What it asks of Redis goes over connections
+/// that no task holds up.
 pub(crate) struct Panel {
     consumer: Arc<Consumer>,
+    results: ResultBackend,
+    publisher: Publisher,
     shutdown: Shutdown,
     replies: Replies,
 }
@@ -76,11 +81,17 @@ fn ok(text: impl Into<String>) -> Value {
 }
 
 impl Panel {
-    /// Commands for `consumer`; `shutdown` is how they end it.
-    pub(crate) fn new(consumer: Arc<Consumer>, shutdown: Shutdown) -> Self {
-        let settings = consumer.broker.connection().settings().clone();
-        let replies = Replies::new(settings, consumer.broker.keys().clone());
-        Self { consumer, shutdown, replies }
+    /// Commands for `consumer`, whose results are at `backend`; `shutdown` is how they end it.
+    pub(crate) fn new(
+        consumer: Arc<Consumer>,
+        backend: Arc<Connection>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let (beside, keys) = (consumer.broker.beside(), consumer.broker.keys());
+        let replies = Replies::new(beside.settings().clone(), keys.clone());
+        let publisher = Publisher::new(Arc::clone(beside), keys.clone());
+        let results = consumer.results.over(backend);
+        Self { consumer, results, publisher, shutdown, replies }
     }
 
     /// Answers what is broadcast. Never ends.
@@ -114,7 +125,7 @@ impl Panel {
     /// Subscribes, and learns what was revoked before.
     async fn open(&self) -> Result<Mailbox, TransportError> {
         let broker = &self.consumer.broker;
-        let mailbox = Mailbox::open(broker.connection(), broker.keys()).await?;
+        let mailbox = Mailbox::open(broker.beside(), broker.keys()).await?;
         // After the subscription, so that nothing is missed in between.
         self.consumer.revoked.load(broker).await?;
         Ok(mailbox)

@@ -24,7 +24,7 @@ impl Panel {
         }
         let exchange = it.text("exchange")?.unwrap_or_else(|| queue.clone());
         let routing_key = it.text("routing_key")?.unwrap_or_else(|| queue.clone());
-        self.consumer.publisher.bind_to(&queue, &exchange, &routing_key).await?;
+        self.publisher.bind_to(&queue, &exchange, &routing_key).await?;
         if self.consumer.broker.add_queue(&queue) {
             log::info!("consuming from {queue} by remote control");
             self.describe().await;

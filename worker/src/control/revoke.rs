@@ -57,7 +57,7 @@ impl Panel {
         let runs = |id: &String| in_hand.iter().any(|it| it.id == *id && it.begun().is_some());
         for id in ids.iter().filter(|id| !runs(id)) {
             let meta = TaskMeta::new(id, &outcome, RawValue::NULL, Utc::now());
-            self.consumer.results.store_revoked(&meta).await?;
+            self.results.store_revoked(&meta).await?;
         }
         Ok(())
     }
