@@ -1,8 +1,6 @@
 """Remote control by Celery's own client, and by anything that can publish."""
 
 import json
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -13,38 +11,10 @@ from celery import Celery
 from celery.exceptions import TaskRevokedError
 
 from messages import unacked, waiting
-from processes import Process
-from programs import Programs
+from steering import OURS, PYTHONS, ask, celery, ours, pythons, ready
 from waiting import until
 
 SCHEDULED = "_celery_redis.scheduled"
-OURS = "ours@here"
-PYTHONS = "python@here"
-
-
-def ready(worker: Process) -> Process:
-    """The worker, once it listens to commands."""
-    until(lambda: " ready" in worker.output(), "the worker is ready")
-    return worker
-
-
-def ours(programs: Programs, *arguments: str, **env: str) -> Process:
-    return ready(programs.interop_worker("-n", OURS, *(arguments or ("-c", "1")), **env))
-
-
-def ask(app: Celery, command: str, **arguments: Any) -> Any:
-    """Our worker's reply to a command."""
-    replies = app.control.broadcast(
-        command, arguments=arguments, destination=[OURS], reply=True, timeout=5, limit=1
-    )
-    assert len(replies) == 1, f"no reply to {command}"
-    return replies[0][OURS]
-
-
-def celery(broker_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "celery", "-b", broker_url, "--no-color", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
 
 # -- Replies as a Python worker's
 
@@ -57,10 +27,9 @@ def both(request: pytest.FixtureRequest) -> Any:
     server = request.getfixturevalue("redis_server")
     url = server.url(next(request.getfixturevalue("redis_databases")))
     for programs in programs_on(request, url):
-        python = programs.python_worker("-n", PYTHONS, "-c", "2")
-        ours(programs, "-c", "2")
-        ready(python)
         with celery_app(url) as app:
+            ours(programs, "-c", "2")
+            pythons(app, programs, "-c", "2")
             yield app
 
 
@@ -240,25 +209,6 @@ def test_what_is_no_request_disturbs_nobody(app, programs, redis, redis_database
         assert "error" in ask(app, command, **arguments), command
 
     assert ask(app, "ping") == {"ok": "pong"}
-
-
-def test_a_worker_whose_slots_are_busy_answers_within_100_ms(app, programs, redis):
-    # Tasks that block their threads, and tasks that hold up those of the runtime.
-    for _ in range(4):
-        app.send_task("bench.block", (10,))
-        app.send_task("bench.hog", (10,))
-    ours(programs, "-c", "8", TOKIO_WORKER_THREADS="2")
-    until(lambda: unacked(redis) == 8, "all slots are taken")
-    ask(app, "ping")
-
-    took = []
-    for _ in range(10):
-        begun = time.monotonic()
-        assert ask(app, "ping") == {"ok": "pong"}
-        took.append(time.monotonic() - begun)
-
-    sys.stdout.write(f"answered after {min(took) * 1000:.1f} to {max(took) * 1000:.1f} ms\n")
-    assert sorted(took)[len(took) // 2] < 0.1
 
 
 def test_remote_control_can_be_off(app, programs, redis, redis_database):
@@ -630,35 +580,3 @@ def test_a_worker_is_shut_down(app, programs, redis):
     assert worker.wait() == 0
     assert running.get(timeout=1) == 1
     assert unacked(redis) == 0
-
-
-# -- Among Python workers
-
-
-@pytest.mark.parametrize("revoked", [["x1", "x2"], {"x1": 1.5, "x2": [2.0, 0, "x2"]}])
-def test_a_hello_of_any_celery_is_answered(app, programs, revoked):
-    ours(programs)
-
-    reply = ask(app, "hello", from_node="other@here", revoked=revoked)
-
-    assert reply["revoked"] == ["x1", "x2"]
-    assert reply["clock"] > 0
-    assert ask(app, "hello", from_node=OURS, revoked=[]) is None
-    assert ask(app, "revoked") == ["x1", "x2"]
-
-
-def test_a_python_worker_learns_from_ours_and_is_not_disturbed(app, programs):
-    ours(programs, "-E")
-    ask(app, "revoke", task_id=["told"])
-    python = ready(programs.python_worker("-n", PYTHONS, "-c", "1"))
-    app.send_task("bench.noop").get(timeout=20)
-    until(lambda: f"sync with {PYTHONS}" in programs.logs()[0][1], "it has asked")
-
-    theirs = app.control.inspect([PYTHONS], timeout=5, limit=1)
-
-    assert theirs.revoked()[PYTHONS] == ["told"]
-    assert "mingle: sync with 1 nodes" in python.output()
-    # Our heartbeats reach its gossip meanwhile.
-    until(lambda: ask(app, "clock")["clock"] > 20, "some heartbeats long")
-    for complaint in ("Traceback", "ERROR", "Connection to broker lost"):
-        assert complaint not in python.output()

@@ -139,12 +139,21 @@ def test_a_task_that_timed_out_can_go_back_to_its_queue(app, programs, redis):
     until(lambda: app.AsyncResult(result.id).state == "SUCCESS", "the second run has ended")
 
 
-def test_a_worker_all_of_whose_threads_are_blocked_begins_anew(app, programs, redis):
+@pytest.mark.parametrize(
+    ("limit", "env"),
+    [
+        ({"time_limit": 1}, {}),
+        # Nothing says how long they may take.
+        ({}, {"BROKER_VISIBILITY_TIMEOUT": "4"}),
+    ],
+    ids=["beyond their time limit", "beyond the visibility timeout"],
+)
+def test_a_worker_all_of_whose_threads_are_blocked_begins_anew(app, programs, redis, limit, env):
     threads = os.cpu_count() + 1
     limits = {"WORKER_LEASE_SECONDS": "1", "WORKER_MAX_DELIVERIES": "1"}
-    worker = programs.interop_worker("-c", str(threads), **limits)
+    worker = programs.interop_worker("-c", str(threads), **limits, **env)
     for _ in range(threads):
-        app.send_task("bench.hog", (3600,)).forget()
+        app.send_task("bench.hog", (3600,), **limit).forget()
 
     until(lambda: "beginning anew" in worker.output(), "it gives up")
 

@@ -15,6 +15,7 @@ use tokio::runtime::Builder;
 
 use crate::begin_anew::begin_anew;
 use crate::config::WorkerConfig;
+use crate::control::Mingle;
 use crate::events::TaskEvents;
 use crate::shutdown::{Shutdown, follow_signals};
 use crate::slots::{self, Autoscale};
@@ -56,6 +57,15 @@ pub struct Options {
     /// Tell of each task's life from the start, without waiting to be asked to
     #[arg(short = 'E', long)]
     task_events: bool,
+    /// Do not ask the other workers at the start what was revoked
+    #[arg(long)]
+    without_mingle: bool,
+    /// Tell monitors nothing of the worker's own life
+    #[arg(long, conflicts_with = "heartbeat_interval")]
+    without_heartbeat: bool,
+    /// Seconds between two heartbeats [default: 2]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    heartbeat_interval: Option<u64>,
     /// Tell by the exit status whether the worker of this node name is alive, and end
     #[arg(long)]
     check: bool,
@@ -100,6 +110,15 @@ fn start<E: std::error::Error>(
     config.autoscale = options.autoscale;
     if options.task_events {
         config.task_events = TaskEvents::Always;
+    }
+    if options.without_mingle {
+        config.mingle = Mingle::Never;
+    }
+    if let Some(seconds) = options.heartbeat_interval {
+        config.heartbeat = Some(Duration::from_secs(seconds));
+    }
+    if options.without_heartbeat {
+        config.heartbeat = None;
     }
     let lease = config.lease;
     // Celery's own measure of what is too long for a task without a limit.

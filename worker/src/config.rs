@@ -12,8 +12,9 @@ use celery_task::{AckPolicy, Rate, TaskOptions};
 use settings::{ConfigError, Env};
 
 use crate::annotations::Annotations;
-use crate::control::RemoteControl;
+use crate::control::{Mingle, RemoteControl};
 use crate::events::TaskEvents;
+use crate::heartbeat;
 use crate::slots::Autoscale;
 
 /// The settings of one worker process.
@@ -51,6 +52,10 @@ pub struct WorkerConfig {
     pub autoscale: Option<Autoscale>,
     /// Which commands it obeys.
     pub remote_control: RemoteControl,
+    /// Whether it asks the others what was revoked.
+    pub mingle: Mingle,
+    /// Time between two heartbeats; `None` for none, nor any other word of its own life.
+    pub heartbeat: Option<Duration>,
     /// When it tells of its tasks.
     pub task_events: TaskEvents,
     /// So many slots lost to runs that cannot be stopped make the process begin anew; `None` for
@@ -133,6 +138,8 @@ impl WorkerConfig {
             .unwrap_or(10_000),
             autoscale: None,
             remote_control: remote_control(env)?,
+            mingle: Mingle::AtStart,
+            heartbeat: Some(heartbeat::INTERVAL),
             task_events: match env.boolean("CELERY_WORKER_SEND_TASK_EVENTS")? {
                 Some(true) => TaskEvents::Always,
                 _ => TaskEvents::OnRequest,

@@ -184,9 +184,11 @@ impl Events {
         }
     }
 
-    /// Says the last event and waits until all are sent, but not for long.
-    pub(crate) async fn end(&self, last: WorkerEvent) {
-        self.worker(last);
+    /// Says the last event, if there is one, and waits until all are sent, but not for long.
+    pub(crate) async fn end(&self, last: Option<WorkerEvent>) {
+        if let Some(last) = last {
+            self.worker(last);
+        }
         let (sent, all_sent) = oneshot::channel();
         let told = async {
             if self.queue.send(Queued::End(sent)).await.is_ok() {

@@ -7,8 +7,8 @@ use celery_redis::wire::event::{Sign, Software, WorkerEvent};
 use crate::events::Events;
 use crate::state::WorkerState;
 
-/// Seconds between two heartbeats, Celery's default.
-const FREQUENCY: f64 = 2.0;
+/// Time between two heartbeats, Celery's default.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
 /// What Celery says in the heartbeat that a command asks for.
 const ASKED_FREQUENCY: f64 = 5.0;
 
@@ -20,22 +20,22 @@ pub(crate) const SOFTWARE: Software = Software {
 };
 
 /// Says that the worker is there, and then again and again. Never ends.
-pub(crate) async fn beat(events: &Events, state: &WorkerState) {
-    events.worker(sign(Sign::Online, state));
-    let mut ticks = tokio::time::interval(Duration::from_secs_f64(FREQUENCY));
+pub(crate) async fn beat(events: &Events, state: &WorkerState, interval: Duration) {
+    events.worker(sign(Sign::Online, state, interval));
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        events.worker(sign(Sign::Heartbeat, state));
+        events.worker(sign(Sign::Heartbeat, state, interval));
     }
 }
 
 /// A sign of life with the worker's figures.
-pub(crate) fn sign(sign: Sign, state: &WorkerState) -> WorkerEvent {
+pub(crate) fn sign(sign: Sign, state: &WorkerState, interval: Duration) -> WorkerEvent {
     WorkerEvent {
         sign,
-        freq: FREQUENCY,
+        freq: interval.as_secs_f64(),
         active: Some(state.active()),
         processed: Some(state.processed()),
         loadavg: Some(load_average()),

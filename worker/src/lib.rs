@@ -35,7 +35,7 @@ mod watchdog;
 mod worker;
 
 pub use config::WorkerConfig;
-pub use control::RemoteControl;
+pub use control::{Mingle, RemoteControl};
 pub use events::TaskEvents;
 pub use shutdown::{Shutdown, Stage};
 pub use slots::Autoscale;

@@ -86,6 +86,21 @@ impl RevokedTasks {
         remember(broker, Revoked::Tasks, ids).await
     }
 
+    /// The same for those of `ids` that are not known yet, and how many they are. What is known is
+    /// not remembered for longer than it was.
+    pub(crate) async fn add_unknown(
+        &self,
+        broker: &Broker,
+        ids: &[String],
+    ) -> Result<usize, TransportError> {
+        let unknown: Vec<String> = {
+            let known = self.known();
+            ids.iter().filter(|id| !known.revoked.contains(id)).cloned().collect()
+        };
+        self.add(broker, &unknown).await?;
+        Ok(unknown.len())
+    }
+
     /// From now on tasks with one of these stamps must not start.
     pub(crate) async fn add_stamps(
         &self,

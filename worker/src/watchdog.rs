@@ -51,11 +51,7 @@ impl Watchdog {
 }
 
 /// Whether the signs have stopped for too long; false when nobody gives them any more.
-fn is_silent(
-    signs: &Receiver<()>,
-    look: Duration,
-    is_over: impl Fn(Duration) -> bool,
-) -> bool {
+fn is_silent(signs: &Receiver<()>, look: Duration, is_over: impl Fn(Duration) -> bool) -> bool {
     let mut missed = 0;
     loop {
         match signs.recv_timeout(look) {

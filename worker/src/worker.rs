@@ -167,7 +167,8 @@ impl Worker {
         parts.spawn(async move { waiting_room::call_in(&door, &line).await });
         let end = consume(&consumer, &mut running, called_in, &shutdown).await;
         finish(&consumer, running, shutdown.clone()).await;
-        events.end(heartbeat::sign(Sign::Offline, &consumer.state)).await;
+        let last = |interval| heartbeat::sign(Sign::Offline, &consumer.state, interval);
+        events.end(consumer.config.heartbeat.map(last)).await;
         parts.abort_all();
         keeper.abort();
         // Whether it was cancelled or has panicked: it renews no more, so that it takes no new
@@ -260,12 +261,8 @@ pub fn connection_settings(
 /// What works beside the line. Each goes on through any outage and ends with the worker.
 fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
     let broker = &consumer.broker;
-    let (due, dead, lists, settlements) = (
-        Arc::clone(broker),
-        Arc::clone(broker),
-        Arc::clone(broker),
-        Arc::clone(broker),
-    );
+    let (due, dead, lists, settlements) =
+        (Arc::clone(broker), Arc::clone(broker), Arc::clone(broker), Arc::clone(broker));
     parts.spawn(async move { promoter::promote(&due).await });
     parts.spawn(async move { reaper::reap(&dead).await });
     parts.spawn(async move { lists.watch_lists().await });
@@ -293,11 +290,12 @@ async fn tell_and_obey(
             panel.answer(listening).await;
         }
     };
-    tokio::join!(
-        heartbeat::beat(&consumer.events, &consumer.state),
-        queue.send(&consumer.events, &dispatcher, &sender),
-        controlled,
-    );
+    let beating = async {
+        if let Some(interval) = consumer.config.heartbeat {
+            heartbeat::beat(&consumer.events, &consumer.state, interval).await;
+        }
+    };
+    tokio::join!(beating, queue.send(&consumer.events, &dispatcher, &sender), controlled,);
 }
 
 /// Consumes until the shutdown begins, which it does by itself when too many slots are stuck.

@@ -88,6 +88,16 @@ impl ConnectionSettings {
             })
     }
 
+    /// What an error of this Redis means to who asked for `action`.
+    pub(super) fn error(&self, action: &'static str, source: RedisError) -> TransportError {
+        let server = self.to_string();
+        if outage::is_outage(&source) {
+            TransportError::Outage { server, source }
+        } else {
+            TransportError::Refused { server, action, source }
+        }
+    }
+
     /// The server to connect to now.
     async fn server(&self) -> Result<Client, RedisError> {
         match &self.address.route {
@@ -317,12 +327,7 @@ impl Connection {
     }
 
     pub(super) fn error(&self, action: &'static str, source: RedisError) -> TransportError {
-        let server = self.settings.to_string();
-        if outage::is_outage(&source) {
-            TransportError::Outage { server, source }
-        } else {
-            TransportError::Refused { server, action, source }
-        }
+        self.settings.error(action, source)
     }
 }
 

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use redis::aio::PubSubStream;
+use redis::aio::{MultiplexedConnection, PubSubStream};
+use redis::{FromRedisValue, Pipeline};
 
 use super::connection::{Connection, ConnectionSettings, TransportError};
 use super::keys::Keys;
 use super::side_connection::SideConnection;
+use crate::wire::control::{REPLY_EXCHANGE, ReplyTo};
 
 /// How long a reply waits for an asker that does not fetch it.
 const REPLY_TTL: Duration = Duration::from_secs(60);
@@ -46,15 +48,20 @@ impl Replies {
         Self { connection: SideConnection::new(settings), keys }
     }
 
-    /// Puts a reply into the queue of the asker that listens to `routing_key`; an asker that is
-    /// gone gets none (`kombu.pidbox`, `_publish_reply`).
-    pub async fn send(&self, routing_key: &str, message: &str) -> Result<(), TransportError> {
+    /// Puts a reply into the asker's queue; an asker that is gone gets none (`kombu.pidbox`,
+    /// `_publish_reply`), nor does one whose queue is none for replies: it gets a TTL.
+    pub async fn send(&self, asker: &ReplyTo, message: &str) -> Result<(), TransportError> {
+        if !asker.exchange.starts_with(REPLY_EXCHANGE) {
+            return Ok(());
+        }
         let mut pipeline = redis::pipe();
-        pipeline.smembers(self.keys.binding(crate::wire::control::REPLY_EXCHANGE));
+        pipeline.smembers(self.keys.binding(&asker.exchange));
         let (members,): (Vec<String>,) =
             self.connection.run("look for the asker", &pipeline).await?;
-        for member in members.iter().filter(|member| Keys::is_bound_by(member, routing_key)) {
-            let Some(queue) = Keys::bound_queue(member) else { continue };
+        for member in members.iter().filter(|member| Keys::is_bound_by(member, &asker.routing_key))
+        {
+            let queue = Keys::bound_queue(member).filter(|queue| queue.ends_with(REPLY_EXCHANGE));
+            let Some(queue) = queue else { continue };
             let list = self.keys.list(queue, 0);
             let ttl = i64::try_from(REPLY_TTL.as_secs()).unwrap_or(i64::MAX);
             let mut pipeline = redis::pipe();
@@ -62,5 +69,84 @@ impl Replies {
             self.connection.run::<()>("reply to a control command", &pipeline).await?;
         }
         Ok(())
+    }
+}
+
+/// Asking all nodes something, and a queue for what they reply.
+///
+/// Its names follow from the asker's: whoever asks again finds, and removes, what it left behind
+/// when it was killed. The binding has a TTL, without which nobody replies.
+pub struct Inquiry {
+    connection: MultiplexedConnection,
+    settings: ConnectionSettings,
+    channel: String,
+    binding: String,
+    queue: String,
+    reply_to: ReplyTo,
+}
+
+impl Inquiry {
+    /// Listens for replies to the node `name`, on a connection of its own. One reply may take
+    /// `patience`.
+    pub async fn open(
+        connection: &Connection,
+        keys: &Keys,
+        name: &str,
+        patience: Duration,
+    ) -> Result<Self, TransportError> {
+        let settings = connection.settings().clone();
+        let timeout = settings.command_timeout() + patience;
+        let opened = settings.open(timeout).await;
+        let exchange = format!("{REPLY_EXCHANGE}.{name}");
+        let queue = format!("{name}.{REPLY_EXCHANGE}");
+        let mut inquiry = Self {
+            connection: opened.map_err(|source| connection.error("ask all nodes", source))?,
+            channel: keys.mailbox(settings.database()),
+            binding: keys.binding(&exchange),
+            queue: keys.list(&queue, 0),
+            settings,
+            reply_to: ReplyTo { exchange, routing_key: name.to_owned() },
+        };
+        let ttl = i64::try_from(REPLY_TTL.as_secs()).unwrap_or(i64::MAX);
+        let mut listen = redis::pipe();
+        listen.del(&inquiry.binding).ignore().del(&inquiry.queue).ignore();
+        listen.sadd(&inquiry.binding, Keys::direct_binding(&queue, name)).ignore();
+        listen.expire(&inquiry.binding, ttl).ignore();
+        inquiry.run::<()>(&listen).await?;
+        Ok(inquiry)
+    }
+
+    /// Where replies have to go.
+    pub fn reply_to(&self) -> &ReplyTo {
+        &self.reply_to
+    }
+
+    /// Broadcasts the question; how many listen, all of whom reply if they are Celery's or ours.
+    pub async fn ask(&mut self, question: &str) -> Result<usize, TransportError> {
+        let mut publish = redis::pipe();
+        publish.publish(&self.channel, question);
+        let (listeners,) = self.run(&publish).await?;
+        Ok(listeners)
+    }
+
+    /// The next reply; `None` where none comes in time.
+    pub async fn reply(&mut self, time: Duration) -> Result<Option<Vec<u8>>, TransportError> {
+        let mut pop = redis::pipe();
+        // Zero would be for ever.
+        pop.brpop(&self.queue, time.as_secs_f64().max(0.001));
+        let (reply,): (Option<(String, Vec<u8>)>,) = self.run(&pop).await?;
+        Ok(reply.map(|(_, message)| message))
+    }
+
+    /// Listens no more; drops what has come too late.
+    pub async fn close(&mut self) -> Result<(), TransportError> {
+        let mut close = redis::pipe();
+        close.del(&self.binding).ignore().del(&self.queue).ignore();
+        self.run(&close).await
+    }
+
+    async fn run<T: FromRedisValue>(&mut self, pipeline: &Pipeline) -> Result<T, TransportError> {
+        let reply = pipeline.query_async(&mut self.connection).await;
+        reply.map_err(|source| self.settings.error("ask all nodes", source))
     }
 }

@@ -5,7 +5,6 @@ use redis::{FromRedisValue, Pipeline};
 use tokio::sync::Mutex;
 
 use super::connection::{ConnectionSettings, TransportError};
-use super::outage;
 
 /// Events and replies go here, so that nothing else waits for them, nor they for anything else.
 #[derive(Debug)]
@@ -36,12 +35,7 @@ impl SideConnection {
         };
         reply.map_err(|source| {
             *current = None;
-            let server = self.settings.to_string();
-            if outage::is_outage(&source) {
-                TransportError::Outage { server, source }
-            } else {
-                TransportError::Refused { server, action, source }
-            }
+            self.settings.error(action, source)
         })
     }
 

@@ -40,9 +40,18 @@ pub struct Request {
     reply_to: Option<ReplyTo>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-struct ReplyTo {
-    routing_key: String,
+/// Where replies go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplyTo {
+    /// The exchange, [`REPLY_EXCHANGE`] with all clients of Celery's.
+    #[serde(default = "reply_exchange")]
+    pub exchange: String,
+    /// What the asker's queue is bound by.
+    pub routing_key: String,
+}
+
+fn reply_exchange() -> String {
+    REPLY_EXCHANGE.to_owned()
 }
 
 #[derive(Deserialize)]
@@ -88,13 +97,17 @@ impl Request {
         }
     }
 
-    /// The routing key that the asker listens to, if it wants a reply.
-    pub fn reply_to(&self) -> Option<&str> {
-        self.reply_to.as_ref().map(|reply| reply.routing_key.as_str())
+    /// Where the asker listens, if it wants a reply.
+    pub fn reply_to(&self) -> Option<&ReplyTo> {
+        self.reply_to.as_ref()
     }
 
     /// The reply of `node`, as bytes for the asker's queue.
     pub fn reply(&self, node: &str, reply: &Value, clock: u64) -> serde_json::Result<String> {
+        let (exchange, routing_key) = match &self.reply_to {
+            Some(reply_to) => (reply_to.exchange.as_str(), reply_to.routing_key.as_str()),
+            None => (REPLY_EXCHANGE, ""),
+        };
         let mut body = Map::new();
         body.insert(node.to_owned(), reply.clone());
         python_json::to_string(&Reply {
@@ -104,10 +117,7 @@ impl Request {
             headers: ReplyHeaders { ticket: self.ticket.as_deref(), clock },
             properties: ReplyProperties {
                 delivery_mode: 1,
-                delivery_info: ReplyInfo {
-                    exchange: REPLY_EXCHANGE,
-                    routing_key: self.reply_to().unwrap_or_default(),
-                },
+                delivery_info: ReplyInfo { exchange, routing_key },
                 priority: 0,
                 body_encoding: "base64",
                 delivery_tag: Uuid::new_v4().to_string(),
@@ -274,7 +284,7 @@ mod tests {
         assert_eq!(reply["headers"], json!({"ticket": "t", "clock": 4}));
         assert_eq!(
             reply["properties"]["delivery_info"],
-            json!({"exchange": "reply.celery.pidbox", "routing_key": "k"})
+            json!({"exchange": "e", "routing_key": "k"})
         );
     }
 }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod envelope;
 pub mod event;
 pub mod exception;
+pub mod hello;
 pub mod isoformat;
 mod json_scan;
 pub mod message;

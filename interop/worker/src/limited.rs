@@ -27,7 +27,7 @@ pub(crate) fn register(registry: &mut Registry) {
             ..TaskOptions::default()
         })
         .register::<tidy>()
-        .register::<hog>()
+        .register::<burn>()
         .register::<once_slow>()
         .register_blocking::<patient>();
 }
@@ -82,13 +82,6 @@ fn patient(seconds: f64) -> TaskResult<String> {
     Ok("done".to_owned())
 }
 
-/// Blocks a thread that is not its own: what no async task should do.
-#[celery::task(name = "bench.hog")]
-async fn hog(seconds: f64) -> TaskResult<()> {
-    std::thread::sleep(duration(seconds));
-    Ok(())
-}
-
 /// Takes an hour, unless its message was delivered before.
 #[celery::task(name = "bench.once_slow")]
 async fn once_slow(key: String) -> TaskResult<String> {
@@ -105,4 +98,14 @@ async fn note(event: &str, key: &str) -> TaskResult<()> {
         .write(event, key, context.retries())
         .await
         .map_err(|error| context.fail(Exception::builtin("ConnectionError", error.to_string())))
+}
+
+/// Keeps a processor busy for `seconds`, on a thread that is not its own.
+#[celery::task(name = "bench.burn")]
+async fn burn(seconds: f64) -> TaskResult<()> {
+    let end = std::time::Instant::now() + duration(seconds);
+    while std::time::Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod commands;
 mod events;
 mod info;
 mod limits;
+mod mingle;
 mod pool;
 mod queues;
 mod revoke;
@@ -37,6 +38,15 @@ pub enum RemoteControl {
     Inspect,
     /// All.
     Full,
+}
+
+/// Whether a worker asks the others what they know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mingle {
+    /// When it starts, and when it has lost touch.
+    AtStart,
+    /// Not at all.
+    Never,
 }
 
 /// Everything that a command can look at or change. What it asks of Redis goes over connections
@@ -104,9 +114,20 @@ impl Panel {
             let ended = match self.open().await {
                 Ok(mailbox) => {
                     backoff.reset();
-                    // Whoever waited may be gone.
-                    listening.take().map(|listening| listening.send(Ok(())));
-                    self.listen(mailbox).await;
+                    let met = async {
+                        let config = &self.consumer.config;
+                        let inquiry = match (config.mingle, config.remote_control) {
+                            (Mingle::AtStart, RemoteControl::Full) => self.mingle().await,
+                            _ => None,
+                        };
+                        // Whoever waited may be gone.
+                        listening.take().map(|listening| listening.send(Ok(())));
+                        self.tidy(inquiry).await;
+                    };
+                    tokio::select! {
+                        () = self.listen(mailbox) => {}
+                        () = met => {}
+                    }
                     continue;
                 }
                 Err(error) => error,
@@ -159,10 +180,10 @@ impl Panel {
     }
 
     async fn reply(&self, request: &Request, reply: &Value) -> Result<(), TransportError> {
-        let Some(routing_key) = request.reply_to() else { return Ok(()) };
+        let Some(asker) = request.reply_to() else { return Ok(()) };
         let consumer = &self.consumer;
         match request.reply(&consumer.config.node, reply, consumer.clock.forward()) {
-            Ok(message) => self.replies.send(routing_key, &message).await,
+            Ok(message) => self.replies.send(asker, &message).await,
             Err(error) => {
                 log::error!("the reply to {} is no JSON: {error}", request.method);
                 Ok(())

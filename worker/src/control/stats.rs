@@ -61,7 +61,7 @@ impl Panel {
                 Some(Value::Object(times)) => times.keys().cloned().collect(),
                 _ => it.texts("revoked")?,
             };
-            consumer.revoked.add(&consumer.broker, &ids).await?;
+            consumer.revoked.add_unknown(&consumer.broker, &ids).await?;
         }
         log::info!("sync with {from}");
         Ok(json!({"revoked": consumer.revoked.ids(), "clock": consumer.clock.forward()}))
