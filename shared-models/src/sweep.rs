@@ -106,20 +106,24 @@ impl Sweep {
             Self::RevokeExpired { .. } => "FOR NO KEY UPDATE SKIP LOCKED",
             Self::DeleteRevoked { .. } => "FOR UPDATE SKIP LOCKED",
         };
+        // By place instead of by key: the rows are locked, and need not be looked up again. One
+        // that another changed just before is at a place that this statement does not see yet; it
+        // keeps its scopes, and the next pass takes it.
+        let here = "ctid = ANY (ARRAY (SELECT place FROM batch))";
         let change = match self {
             Self::RevokeExpired { .. } => format!(
-                "changed AS (UPDATE jwt_auth_jwttoken SET {} \
-                 WHERE id IN (SELECT id FROM batch) RETURNING 1)",
+                "changed AS (UPDATE jwt_auth_jwttoken SET {} WHERE {here} RETURNING 1)",
                 revocation(layout)
             ),
-            Self::DeleteRevoked { .. } => "scopes AS (DELETE FROM jwt_auth_jwttoken_scopes \
-                 WHERE jwttoken_id IN (SELECT id FROM batch)), \
-                 changed AS (DELETE FROM jwt_auth_jwttoken \
-                 WHERE id IN (SELECT id FROM batch) RETURNING 1)"
-                .to_owned(),
+            Self::DeleteRevoked { .. } => format!(
+                "changed AS (DELETE FROM jwt_auth_jwttoken WHERE {here} RETURNING id), \
+                 scopes AS (DELETE FROM jwt_auth_jwttoken_scopes \
+                 WHERE jwttoken_id IN (SELECT id FROM changed))"
+            ),
         };
         let query = format!(
-            "WITH batch AS MATERIALIZED (SELECT expires_at, id FROM jwt_auth_jwttoken \
+            "WITH batch AS MATERIALIZED (SELECT expires_at, id, ctid AS place \
+             FROM jwt_auth_jwttoken \
              WHERE {} AND {} ORDER BY {} LIMIT {limit} {lock}), {change} \
              SELECT expires_at, id, (SELECT count(*) FROM changed) AS tokens \
              FROM batch ORDER BY {} LIMIT 1",

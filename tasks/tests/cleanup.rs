@@ -245,3 +245,36 @@ fn a_cleanup_on_postgres_waits_for_nobody() {
     holder.batch_execute("COMMIT").unwrap();
     assert_eq!(clean(&site, day(2)).expired_tokens_revoked, 1);
 }
+
+#[test]
+fn what_was_held_is_taken_when_it_is_free() {
+    use diesel::connection::SimpleConnection;
+    let site = Site::new(Backend::Postgres);
+    let pair = site.key_pair(start(), true);
+    initialize(&site.jwt, start(), Mode::Apply).unwrap();
+    let scope = Scope::all(&mut site.connection()).unwrap()[0].id;
+    for name in ["held", "free"] {
+        let id = site.token(name, pair, day(1));
+        site.execute(&format!(
+            "INSERT INTO jwt_auth_jwttoken_scopes (jwttoken_id, jwtscope_id) VALUES ({id}, {scope})"
+        ));
+    }
+    let mut holder = site.connection();
+    for now in [day(2), day(100)] {
+        holder
+            .batch_execute(
+                "BEGIN; UPDATE jwt_auth_jwttoken SET purpose = 'x' WHERE token_id = 'held'",
+            )
+            .unwrap();
+        let mut held = true;
+        let report = clean_up(&site.jwt, now, Mode::Apply, &mut |_| {
+            if std::mem::take(&mut held) {
+                holder.batch_execute("COMMIT").unwrap();
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(report.expired_tokens_revoked + report.old_tokens_deleted, 2, "{report:?}");
+    }
+    assert_eq!(site.tokens(), []);
+}
