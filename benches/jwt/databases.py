@@ -42,7 +42,10 @@ class Database:
 
     now = "now()"
     long_ago = "now() - interval '90 days'"
+    an_hour_ago = "now() - interval '1 hour'"
     place = "%s"
+    # What autovacuum has done until the next day.
+    tidy = ("VACUUM ANALYZE", "CHECKPOINT")
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -73,6 +76,18 @@ class Database:
                 ).fetchone()[0]
                 for name, query in LEFT_OVER.items()
             }
+
+    def next_day(self, expired: int) -> None:
+        """The tables as they are when so many tokens have expired since the last cleanup."""
+        with self.connected() as connection:
+            connection.execute(
+                "UPDATE jwt_auth_jwttoken SET expires_at = "
+                f"{self.an_hour_ago} WHERE id IN (SELECT id FROM jwt_auth_jwttoken"
+                " WHERE NOT is_revoked AND purpose = 'bench'"
+                f" ORDER BY id DESC LIMIT {expired})"
+            )
+            for statement in self.tidy:
+                connection.execute(statement)
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
@@ -117,8 +132,8 @@ class Postgres:
                 "SELECT setval(pg_get_serial_sequence('jwt_auth_jwttoken', 'id'), %s)",
                 [tokens],
             )
-            connection.execute("VACUUM ANALYZE")
-            connection.execute("CHECKPOINT")
+            for statement in database.tidy:
+                connection.execute(statement)
 
     def copy(self) -> Database:
         server = self._server
@@ -140,7 +155,9 @@ class SqliteDatabase(Database):
 
     now = "datetime('now')"
     long_ago = "datetime('now', '-90 days')"
+    an_hour_ago = "datetime('now', '-1 hour')"
     place = "?"
+    tidy = ("PRAGMA wal_checkpoint(TRUNCATE)",)
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"sqlite://{path}")
@@ -186,7 +203,8 @@ class Sqlite:
             )
             # As a site does that has writers beside each other.
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            for statement in database.tidy:
+                connection.execute(statement)
 
     def copy(self) -> SqliteDatabase:
         self._copies += 1

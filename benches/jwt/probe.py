@@ -14,8 +14,9 @@ PAUSE = 0.01
 class Probe:
     """Works from `__enter__` to `__exit__`."""
 
-    def __init__(self, database: Database, tokens: int) -> None:
+    def __init__(self, database: Database, tokens: int, name: str) -> None:
         self._database = database
+        self._name = name
         self._tokens = tokens
         self._ended = threading.Event()
         self._waits: dict[str, list[float]] = {"issue": [], "revoke": []}
@@ -65,7 +66,7 @@ class Probe:
             "INSERT INTO jwt_auth_jwttoken (token_id, created_at, issued_at, expires_at,"
             " is_revoked, purpose, key_pair_id, user_id)"
             f" VALUES ({place}, {now}, {now}, '2999-01-01 00:00:00', false, 'probe', 1, 1)",
-            [f"probe-{number}"],
+            [f"probe-{self._name}-{number}"],
         )
 
     def _revoke(self, connection: Any) -> None:
