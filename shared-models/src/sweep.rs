@@ -165,7 +165,12 @@ impl Sweep {
         let Some(last) = last else {
             return Ok(Batch { tokens: 0, last: None });
         };
-        let range = format!("{range} AND {}", order.up_to(after));
+        let range = format!(
+            "{} AND {} AND {}",
+            self.within(layout, order),
+            order.behind(after),
+            order.up_to(after)
+        );
         let up_to = Some((order, last));
         let change = match self {
             Self::RevokeExpired { .. } => {
@@ -197,6 +202,15 @@ impl Sweep {
         match self {
             Self::RevokeExpired { .. } => "NOT is_revoked AND expires_at < $1".to_owned(),
             Self::DeleteRevoked { .. } => deletable(layout, "$1"),
+        }
+    }
+
+    /// The condition between two tokens that match. Along an index SQLite takes one upper bound, and
+    /// with the whole condition it would be that of all batches instead of this one's.
+    fn within(&self, layout: &Layout, order: Order) -> String {
+        match order {
+            Order::Expiry => "NOT is_revoked AND $1 = $1".to_owned(),
+            Order::Key => self.matching(layout),
         }
     }
 

@@ -17,6 +17,7 @@ use tasks::{Caller, Mode, isoformat};
 
 on_both!(
     the_bound_of_expiry_is_strict,
+    what_is_valid_stays_so_among_what_has_expired,
     a_revoked_token_stays_until_it_has_expired_long_ago,
     many_tokens_go_in_batches_with_their_scopes,
     a_stopped_cleanup_is_gone_on_with,
@@ -63,6 +64,37 @@ fn the_bound_of_expiry_is_strict(backend: Backend) {
     assert_eq!(clean(&site, now).expired_tokens_revoked, 0);
     let successes = TaskSuccess::all(&mut site.connection()).unwrap();
     assert_eq!(successes[0].task, "jwt_auth.tasks.cleanup_expired_tokens");
+}
+
+/// In the order of the keys and in that of expiry, in which batches walk.
+fn what_is_valid_stays_so_among_what_has_expired(backend: Backend) {
+    for indexed in [false, true] {
+        let site = Site::new(backend);
+        if indexed {
+            site.jwt.database.create_cleanup_indexes().unwrap();
+        }
+        let pair = site.key_pair(start(), true);
+        for (name, days) in [("expired 1", 1), ("valid 1", 20), ("expired 2", 9), ("valid 2", 11)] {
+            site.token(name, pair, day(days));
+        }
+        for (name, days) in [("old 1", -91), ("young", -70), ("old 2", -95), ("younger", 5)] {
+            let token = new_token(name, pair, day(days));
+            site.insert(&NewToken { is_revoked: true, ..token });
+        }
+        site.token("expired 3", pair, day(2));
+        let report = clean(&site, day(10));
+        assert_eq!((report.expired_tokens_revoked, report.old_tokens_deleted), (3, 2));
+        let valid: Vec<String> = site
+            .tokens()
+            .into_iter()
+            .filter(|token| !token.is_revoked)
+            .map(|token| token.token_id)
+            .collect();
+        assert_eq!(valid, ["valid 1", "valid 2"]);
+        let left =
+            ["expired 1", "valid 1", "expired 2", "valid 2", "young", "younger", "expired 3"];
+        assert_eq!(names(&site), left);
+    }
 }
 
 fn a_revoked_token_stays_until_it_has_expired_long_ago(backend: Backend) {
