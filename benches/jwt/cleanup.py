@@ -85,7 +85,18 @@ def one(contender: str, database, tokens: int) -> dict:
     left = database.left_over()
     if any(left.values()):
         raise SystemExit(f"{contender} left work undone: {left}")
+    report |= quiet_day(contender, database, tokens)
+    if contender == "ours":
+        database.add_indexes()
+        later = quiet_day("ours indexed", database, tokens)
+        report |= {f"{phase}_indexed": outcome for phase, outcome in later.items()}
+    return report
+
+
+def quiet_day(contender: str, database, tokens: int) -> dict:
+    """A cleanup of one token in a thousand, and the report on all of them."""
     database.next_day(tokens // 1000)
+    report = {}
     for phase in ["daily", "health"]:
         if outcome := run(contender, phase, database):
             report[phase] = outcome
