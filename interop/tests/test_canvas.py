@@ -85,6 +85,15 @@ CANVASES = {
     "map": lambda: signature(
         "celery.map", kwargs={"task": as_list(), "it": [1, [2]]}, immutable=True
     ),
+    "chunks": lambda: signature(
+        "celery.chunks",
+        kwargs={"task": add(), "it": [(1, 2), (3, 4), (5, 6)], "n": 2},
+        immutable=True,
+    ),
+    "a chord as a task": lambda: signature(
+        "celery.chord", kwargs={"header": [add(1, 1), add(2, 2)], "body": as_list()}
+    ),
+    "cleaning up": lambda: signature("celery.backend_cleanup"),
     "replaced by a task": lambda: chain(task("replace", add(1, 1)), add(1)),
     "replaced by a chain": lambda: chain(task("replace", chain(add(1, 1), add(2))), add(1)),
     "replaced by a group": lambda: chain(task("replace", group(add(1, 1), add(2, 2))), as_list()),

@@ -65,7 +65,7 @@ fn registry() -> Registry {
         Ok(call.args.first().cloned().unwrap_or_default())
     });
     registry.register_function("t.where", &[], TaskOptions::default(), |call, _, _| async move {
-        Ok(json!([call.queue, call.priority, call.retries]))
+        Ok(json!([call.queue, call.priority, call.retries, call.reply_to.is_some()]))
     });
     registry.register_builtins();
     registry
@@ -124,7 +124,7 @@ async fn a_call_goes_where_it_says() {
     let site = Site::start().await;
 
     let call = Signature::new("t.where").queue("mails").priority(6);
-    assert_eq!(site.result(call).await.unwrap(), json!(["mails", 6, 0]));
+    assert_eq!(site.result(call).await.unwrap(), json!(["mails", 6, 0, true]));
 
     let elsewhere = site.client.apply(Signature::new("t.where").queue("nobody")).await.unwrap();
     let none = elsewhere.get(Duration::from_millis(50)).await;

@@ -1,6 +1,7 @@
 //! Commands that list tasks: those in hand, those that wait, those that are known.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use celery_redis::wire::isoformat;
@@ -41,14 +42,26 @@ impl Panel {
     }
 
     pub(super) async fn scheduled(&self) -> Result<Value, Refusal> {
+        // In this order: what is put away just now is seen twice rather than not at all.
+        let reserved = self.consumer.state.reserved();
+        let arrived = reserved.iter().filter(|reserved| reserved.begun().is_none());
         let waiting = self.consumer.broker.scheduled(SCHEDULED).await?;
-        let entries = waiting.iter().filter_map(|scheduled| {
-            let message = Message::decode(&scheduled.envelope).ok()?;
-            Some(json!({
-                "eta": message.headers.eta.map(isoformat::format),
-                "priority": TIMER_PRIORITY,
-                "request": self.info(&message, &scheduled.envelope, None, Show::Values),
-            }))
+        let envelopes = waiting
+            .iter()
+            .map(|scheduled| &scheduled.envelope)
+            .chain(arrived.map(|reserved| &reserved.envelope));
+        let now = self.consumer.broker.now();
+        let mut shown = HashSet::new();
+        let entries = envelopes.filter_map(|envelope| {
+            let message = Message::decode(envelope).ok()?;
+            let waits = message.headers.eta.is_some_and(|eta| eta > now);
+            (waits && shown.insert(message.id.clone())).then(|| {
+                json!({
+                    "eta": message.headers.eta.map(isoformat::format),
+                    "priority": TIMER_PRIORITY,
+                    "request": self.info(&message, envelope, None, Show::Values),
+                })
+            })
         });
         Ok(entries.collect())
     }
