@@ -1,6 +1,10 @@
 # ruff: noqa: S608  (numbers of this file, no input)
 """A cleanup of many tokens: it tells how far it is, ends in time, and may be killed anywhere."""
 
+import contextlib
+import os
+import pty
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -11,6 +15,7 @@ from django.utils import timezone
 from jwt_auth.models import JWTScope, JWTToken
 from jwt_auth.tasks import cleanup_expired_tokens
 from key_pairs import made_in_python
+from programs import binary
 from waiting import until
 
 COUNT = 240_000
@@ -98,3 +103,29 @@ def test_it_ends_at_its_soft_time_limit_and_the_next_run_goes_on(site, tokens):
     result = cleanup_expired_tokens.delay().get(timeout=120)
     assert result["expired_tokens_revoked"] == COUNT - OLD - first
     assert_all_is_done()
+
+
+def test_a_terminal_shows_a_bar_and_a_log_does_not(site, tokens):
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [binary("jwt_manage"), "cleanup"],
+        env=site.env | {"TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as cleanup:
+        os.close(theirs)
+        shown = b""
+        # A terminal whose last writer is gone is an error to read from.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 4096):
+                shown += part
+        assert cleanup.stdout.read().startswith(f"Revoked {COUNT - OLD} expired tokens")
+    os.close(ours)
+    assert cleanup.returncode == 0
+
+    shown = shown.decode()
+    assert f"% of {COUNT} tokens: " in shown
+    assert " revoked, " in shown
+    assert "left" in shown
+    assert "%" not in site.jwt_manage("cleanup").stderr

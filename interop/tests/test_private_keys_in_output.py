@@ -1,10 +1,13 @@
 """The search for private keys finds them: else its silence says nothing."""
 
 import base64
+import signal
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from jwt_auth.tasks import initialize_jwt_scopes
 from key_pairs import made_in_python
 from private_keys_in_output import forms, leaks
 
@@ -47,3 +50,17 @@ def test_what_the_programs_write_is_searched(site, folder):
     assert worker.log.name in logs
     assert worker.log.suffix == ".log"
     assert worker.log.is_relative_to(folder)
+
+
+def test_a_worker_that_dies_of_an_error_leaves_no_core_file(site):
+    """Its memory may hold a private key at that moment."""
+    worker = site.worker()
+    assert initialize_jwt_scopes.delay().get(timeout=60)["success"] is True
+    limits = Path(f"/proc/{worker.pid}/limits").read_text().splitlines()
+    core = next(line for line in limits if line.startswith("Max core file size"))
+    assert core.split()[4:6] == ["0", "0"]
+
+    worker.send(signal.SIGABRT)
+
+    assert worker.wait() == -signal.SIGABRT
+    assert not list(worker.log.parent.glob("core*"))

@@ -2,11 +2,12 @@
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import ProgrammingError, connection, connections
 
 from conftest import use_database
 from jwt_auth.models import JWTKeyPair
 from jwt_auth.tasks import initialize_jwt_scopes, rotate_jwt_keypairs
+from waiting import until
 
 DJANGO_TABLES = [
     "jwt_auth_jwtkeypair",
@@ -102,6 +103,23 @@ def test_the_worker_does_its_tasks_on_tables_that_we_made(app, programs, empty_d
 
     assert initialize_jwt_scopes.delay().get(timeout=60)["total_active_scopes"] == 4
     assert rotate_jwt_keypairs.delay().get(timeout=60)["action"] == "rotation_performed"
+
+
+def test_a_worker_names_what_is_missing_at_its_start_and_works_once_it_is_there(
+    app, programs, empty_database_url
+):
+    worker = programs.worker(DATABASE_URL=empty_database_url)
+
+    for words in [
+        "the five tasks will fail until this is mended",
+        "table jwt_auth_jwttoken is missing: migration 0003",
+    ]:
+        until(lambda: words in worker.output(), words)  # noqa: B023  (called at once)
+    sent = initialize_jwt_scopes.delay()
+    with pytest.raises(ProgrammingError, match="table jwt_auth_jwtscope is missing"):
+        sent.get(timeout=60)
+    programs.jwt_manage("migrate", DATABASE_URL=empty_database_url)
+    assert initialize_jwt_scopes.delay().get(timeout=60)["total_active_scopes"] == 4
 
 
 def test_a_missing_column_is_named(site):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.contrib.auth.models import User
 from django.utils import timezone
 
@@ -73,6 +74,12 @@ def test_python_signs_and_verifies_with_a_key_pair_that_rust_made(
     assert ("ENCRYPTED" in key_pair.private_key_pem) == bool(password)
     assert verified_with(jwks(site), token)["jti"] == claims["jti"]
     assert in_rust(site, "verify", public_key_pem=key_pair.public_key_pem, token=token) == claims
+    for other in {*ALGORITHMS, "ES384"} - {algorithm}:
+        with pytest.raises(jwt.InvalidAlgorithmError):
+            jwt.decode(token, key_pair.public_key_pem, algorithms=[other])
+    if password:
+        with pytest.raises(ValueError, match="password"):
+            load_pem_private_key(key_pair.private_key_pem.encode(), b"battery staple")
 
 
 @PASSWORDS

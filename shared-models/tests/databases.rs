@@ -420,6 +420,9 @@ fn sqlite_holds_the_text_that_django_writes_and_a_new_file_is_private() {
         values(connection, "SELECT journal_mode AS value FROM pragma_journal_mode"),
         ["wal"]
     );
+    let of_this_connection = "SELECT CAST(foreign_keys AS text) AS value FROM pragma_foreign_keys \
+         UNION ALL SELECT CAST(timeout AS text) FROM pragma_busy_timeout";
+    assert_eq!(values(connection, of_this_connection), ["1", "30000"]);
 }
 
 #[test]

@@ -98,6 +98,16 @@ fn a_bad_key_pair_is_found(backend: Backend) {
     assert_eq!(codes(&report), ["keypair_unusable"]);
     assert!(report.reasons[0].message.contains("does not match its public key"));
 
+    for (column, words) in [("public", "is not a PEM text"), ("private", "is not a PEM text")] {
+        site.execute(&format!("UPDATE jwt_auth_jwtkeypair SET {column}_key_pem = 'lost'"));
+        let report = look(&site.jwt, 0);
+        assert_eq!(
+            (report.severity, codes(&report)),
+            (Severity::Critical, vec!["keypair_unusable"])
+        );
+        assert!(report.reasons[0].message.contains(words), "{}", report.reasons[0].message);
+    }
+
     // It still signs nothing, but another one does.
     site.force(day(1));
     assert_eq!(look(&site.jwt, 1).severity, Severity::Warning);
