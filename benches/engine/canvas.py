@@ -1,16 +1,13 @@
 """A chord of many parts and a long chain, by our worker and by Celery's."""
 
+import json
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from typing import Any
-
-from celery import Celery, chain, chord, group
-from celery.canvas import Signature
-from celery.result import AsyncResult
 
 from engine import contenders, report, resources
-from engine.contenders import QUEUE, WAITING, Contender
+from engine.contenders import Contender
 from engine.drain import LONGEST_RUN, Drain, warm_up
 from engine.options import Options
 from engine.site import new_site
@@ -24,8 +21,8 @@ OURS, PREFORK = "ours", "celery prefork -c 2"
 def main(options: Options) -> None:
     parts, links = min(options.tasks, PARTS), min(options.tasks, LINKS)
     canvases = {
-        f"chord of {parts:,}": (lambda app: a_chord(app, parts), parts + 1),
-        f"chain of {links:,}": (lambda app: a_chain(app, links), links),
+        f"chord of {parts:,}": ("chord", parts, parts + 1),
+        f"chain of {links:,}": ("chain", links, links),
     }
     contestants = {
         OURS: lambda: contenders.ours(options.slots),
@@ -33,10 +30,10 @@ def main(options: Options) -> None:
     }
     runs: dict[str, list[Drain]] = {}
     for _ in range(options.runs):
-        for what, (canvas, tasks) in canvases.items():
+        for what, (kind, size, tasks) in canvases.items():
             for name, contender in contestants.items():
                 if options.wants(name):
-                    done = run(contender(), canvas, tasks)
+                    done = run(contender(), kind, size, tasks)
                     runs.setdefault(f"{what}, {name}", []).append(done)
     print(report.table(HEAD, [row(name, found) for name, found in runs.items()]))
     for what in canvases:
@@ -50,25 +47,14 @@ def main(options: Options) -> None:
     report.save("canvas", figures, options.json)
 
 
-def a_chord(app: Celery, parts: int) -> Signature:
-    return chord(
-        group(app.signature("bench.add", (part, 1), queue=WAITING) for part in range(parts)),
-        app.signature("bench.echo", queue=QUEUE),
-    )
-
-
-def a_chain(app: Celery, links: int) -> Signature:
-    first = app.signature("bench.add", (0, 1), queue=WAITING)
-    return chain(first, *(app.signature("bench.add", (1,), queue=QUEUE) for _ in range(links - 1)))
-
-
-def run(contender: Contender, canvas: Callable[[Celery], Signature], tasks: int) -> Drain:
+def run(contender: Contender, kind: str, size: int, tasks: int) -> Drain:
     """From when all that a Python producer sent is there until the last result is stored."""
-    with new_site() as site, Celery(broker=site.redis.url, backend=site.redis.url) as app:
+    with new_site() as site:
         contender.start(site)
         warm_up(contender, site)
-        result: AsyncResult[Any] = canvas(app).apply_async()
-        key = app.backend.get_key_for_task(result.id)
+        command = [sys.executable, "-m", "engine.canvas_sender", site.redis.url, kind, str(size)]
+        sent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        key = sent.stdout.strip()
         workers = site.worker_pids()
         worker_cpu = resources.cpu_seconds(workers)
         redis_cpu = resources.cpu_seconds([site.redis.pid])
@@ -76,8 +62,9 @@ def run(contender: Contender, canvas: Callable[[Celery], Signature], tasks: int)
         contender.release(site)
         until(lambda: site.redis.client.exists(key), "the canvas is done", LONGEST_RUN)
         seconds = time.perf_counter() - began
-        if not result.successful():
-            raise RuntimeError(f"{contender.name}: the canvas ended as {result.state}")
+        state = json.loads(site.redis.client.get(key))["status"]
+        if state != "SUCCESS":
+            raise RuntimeError(f"{contender.name}: the {kind} ended as {state}")
         return Drain(
             tasks=tasks,
             seconds=seconds,

@@ -12,13 +12,14 @@ from engine.options import Options
 from engine.site import new_site
 
 HEAD = ["", "worker CPU %", "Redis CPU %", "peak MiB", "PSS MiB"]
-OURS, PREFORK, MANY = "ours", "celery prefork -c 2", "200 of ours"
+ALONE, OURS, PREFORK, MANY = "Redis alone", "ours", "celery prefork -c 2", "200 of ours"
 FLEET = 200
 SECONDS = 20
 
 
 def main(options: Options) -> None:
     arms = {
+        ALONE: lambda: idle(contenders.ours(2), 0, options.seconds or SECONDS),
         OURS: lambda: idle(contenders.ours(2), 1, options.seconds or SECONDS),
         PREFORK: lambda: idle(contenders.celery("prefork", 2), 1, options.seconds or SECONDS),
         MANY: lambda: idle(contenders.ours(2), FLEET, options.seconds or SECONDS),
