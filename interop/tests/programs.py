@@ -11,6 +11,7 @@ from typing import Any
 from processes import Process
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+CELERY_EXPORTER = CHECKOUT / "target" / "celery-exporter"
 BINARIES = Path(os.environ.get("INTEROP_BINARIES") or CHECKOUT / "target" / "debug")
 
 
@@ -80,6 +81,13 @@ class Programs:
         command = [sys.executable, "-m", "celery_prometheus_exporter", "--enable-events"]
         command += ["--broker", self.env["CELERY_BROKER_URL"], "--addr", f"127.0.0.1:{port}"]
         return self._spawn("exporter", command, {})
+
+    def celery_exporter(self, port: int) -> Process:
+        """celery-exporter, which has task events told."""
+        command = [sys.executable, "-m", "celery_exporter", "--enable-events"]
+        command += ["--broker-url", self.env["CELERY_BROKER_URL"]]
+        command += ["--listen-address", f"127.0.0.1:{port}"]
+        return self._spawn("celery-exporter", command, {"PYTHONPATH": str(CELERY_EXPORTER)})
 
     def jwt_manage(self, *arguments: str, **env: str) -> Completed:
         """Runs the operator's tool to its end."""

@@ -1,6 +1,7 @@
 """Tasks for a real Celery worker, which tests start beside ours or in its place."""
 
 import os
+import time
 
 from celery import Celery
 from redis import Redis
@@ -25,6 +26,12 @@ def incr(key: str) -> int:
 @app.task(name="bench.noop")
 def noop() -> None:
     pass
+
+
+@app.task(name="bench.sleep")
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
 
 
 @app.task(name="jwt_auth.tasks.rotate_jwt_keypairs", bind=True)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 
 from conftest import celery_app, programs_on
 from programs import Programs
@@ -52,6 +53,12 @@ def of_tasks(samples: Samples) -> Samples:
     }
 
 
+def listening(redis: Redis, database: str) -> int:
+    """How many listen to patterns of channels, as those who want events do."""
+    clients = redis.client_list()
+    return sum(client["db"] == database and client["psub"] != "0" for client in clients)
+
+
 Measure = Callable[[Callable[[Programs, int], object], Callable[[Samples], bool]], list[Samples]]
 
 
@@ -72,10 +79,12 @@ def measure(
         worker = start_worker("-c", "1", "-n", NODE)
         until(lambda: " ready" in worker.output(), "the worker is ready")
         port = free_port()
+        start(programs, port)
+        database = url.rpartition("/")[2]
+        # A Python worker listens so to commands and to the others' events.
+        listeners = 3 if python else 1
         with redis_server.client() as redis:
-            before = redis.pubsub_numpat()
-            start(programs, port)
-            until(lambda: redis.pubsub_numpat() > before, "the exporter listens")
+            until(lambda: listening(redis, database) == listeners, "the exporter listens")
         until(lambda: "enabled" in worker.output(), "task events are on")
         with celery_app(url) as app:
             app.send_task("bench.noop").get(timeout=20)
@@ -112,6 +121,33 @@ def test_an_exporter_has_the_same_metrics_of_both(measure):
     assert {name for name, _ in ours} == {name for name, _ in pythons}
     assert of_tasks(ours) == of_tasks(pythons)
     assert value(ours, "celery_tasks_by_name", state="SUCCESS", name="bench.noop") == 1
+
+
+def test_celery_exporter_has_the_same_metrics_of_both(measure):
+    def counted(samples: Samples, state: str) -> bool:
+        of_state = (labels for name, labels in samples if name == "celery_tasks_total")
+        return any(
+            samples["celery_tasks_total", labels] == 1
+            for labels in of_state
+            if dict(labels)["state"] == state
+        )
+
+    ours, pythons = measure(
+        lambda programs, port: programs.celery_exporter(port),
+        lambda samples: (
+            counted(samples, "SUCCESS")
+            and counted(samples, "FAILURE")
+            and value(samples, "celery_workers", namespace="celery") == 1
+        ),
+    )
+
+    assert {name for name, _ in ours} == {name for name, _ in pythons}
+    assert of_tasks(ours) == of_tasks(pythons)
+    # Of the queue only the sender could tell.
+    done = {"namespace": "celery", "name": "bench.noop", "queue": "undefined"}
+    assert value(ours, "celery_tasks_total", state="SUCCESS", **done) == 1
+    assert value(ours, "celery_tasks_runtime_seconds_count", **done) == 1
+    assert value(ours, "celery_tasks_latency_seconds_count", **done) == 1
 
 
 def test_flower_has_the_same_metrics_of_both(measure):

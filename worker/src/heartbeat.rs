@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use celery_redis::wire::event::{Sign, Software, WorkerEvent};
+use celery_redis::wire::event::{Frequency, Sign, Software, WorkerEvent};
 
 use crate::events::Events;
 use crate::state::WorkerState;
@@ -10,7 +10,7 @@ use crate::state::WorkerState;
 /// Time between two heartbeats, Celery's default.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
 /// What Celery says in the heartbeat that a command asks for.
-const ASKED_FREQUENCY: f64 = 5.0;
+const ASKED_FREQUENCY: u32 = 5;
 
 /// What monitors show as the software; its version is this package's.
 pub(crate) const SOFTWARE: Software = Software {
@@ -35,7 +35,7 @@ pub(crate) async fn beat(events: &Events, state: &WorkerState, interval: Duratio
 pub(crate) fn sign(sign: Sign, state: &WorkerState, interval: Duration) -> WorkerEvent {
     WorkerEvent {
         sign,
-        freq: interval.as_secs_f64(),
+        freq: Frequency::Regular(interval.as_secs_f64()),
         active: Some(state.active()),
         processed: Some(state.processed()),
         loadavg: Some(load_average()),
@@ -47,7 +47,7 @@ pub(crate) fn sign(sign: Sign, state: &WorkerState, interval: Duration) -> Worke
 pub(crate) fn asked() -> WorkerEvent {
     WorkerEvent {
         sign: Sign::Heartbeat,
-        freq: ASKED_FREQUENCY,
+        freq: Frequency::Asked(ASKED_FREQUENCY),
         active: None,
         processed: None,
         loadavg: None,

@@ -16,8 +16,8 @@ pub struct WorkerEvent {
     /// Which of the three.
     #[serde(skip)]
     pub sign: Sign,
-    /// Seconds between two heartbeats; receivers count a worker as dead after twice as long.
-    pub freq: f64,
+    /// Receivers count a worker as dead after twice as long.
+    pub freq: Frequency,
     /// Tasks that run; absent where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active: Option<usize>,
@@ -30,6 +30,17 @@ pub struct WorkerEvent {
     /// The software.
     #[serde(flatten)]
     pub software: Software,
+}
+
+/// Seconds between two heartbeats: a float in Celery's regular ones, a whole number in those that a
+/// command asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Frequency {
+    /// What it beats with.
+    Regular(f64),
+    /// What Celery says when it is asked.
+    Asked(u32),
 }
 
 /// A worker's signs of life.
@@ -335,7 +346,7 @@ mod tests {
                 let body: Value = serde_json::from_str(&captured.1).unwrap();
                 let event = WorkerEvent {
                     sign,
-                    freq: 2.0,
+                    freq: Frequency::Regular(2.0),
                     active: Some(0),
                     processed: body["processed"].as_u64(),
                     loadavg: Some([0, 1, 2].map(|at| body["loadavg"][at].as_f64().unwrap())),
