@@ -12,6 +12,7 @@ from celery import chain, chord, group, signature
 from celery.exceptions import ChordError, TimeoutError
 from celery.result import GroupResult
 
+from messages import unacked, waiting
 from waiting import until
 
 FLEETS = ["python", "ours", "both"]
@@ -244,6 +245,8 @@ def test_a_part_that_comes_back_after_its_chord_is_over_does_nothing(app, progra
     until(lambda: worker.output().count("settled") == 5, "the copies have run")
 
     assert redis.get("calls") == "1"
+    over = f"celery-taskset-meta-{result.parent.id}.c"
+    assert redis.keys("celery-taskset-meta-*") == [over]
 
 
 def test_what_a_part_raised_is_there_before_its_chord_fails(app, programs, redis):
@@ -277,6 +280,52 @@ def test_errbacks_are_called_as_celery_calls_them(app, programs, redis):
     assert request["task"] == "bench.fail"
     assert exception == {"exc_type": "ValueError", "exc_message": ["no"], "exc_module": "builtins"}
     assert "ValueError: no" in traceback
+
+
+COUNTING = signature("bench.incr", kwargs={"key": "errbacks"}, immutable=True)
+
+
+def errback_of_nested_chords():
+    inner = chord([add(1, 1), task("fail", "no")], as_list())
+    outer = chord(group([add(3, 3), inner]), as_list())
+    outer.link_error(COUNTING)
+    return outer
+
+
+def errback_of_a_task_and_of_its_group():
+    body = group([as_list(link_error=[COUNTING]), as_list()])
+    body.options["link_error"] = [COUNTING]
+    return chord([add(1, 1), task("fail", "no")], body)
+
+
+@pytest.mark.parametrize("kind", FLEETS[:2])
+@pytest.mark.parametrize(
+    ("canvas", "calls"),
+    [(errback_of_nested_chords, "1"), (errback_of_a_task_and_of_its_group, "2")],
+)
+def test_an_errback_that_is_linked_twice_is_called_once(app, fleet, redis, kind, canvas, calls):
+    """Once for each task that fails: by Celery, and by ours."""
+    fleet(kind)
+    canvas().apply_async()
+
+    until(lambda: redis.get("errbacks"), "it is called")
+    until(lambda: unacked(redis) == 0 and waiting(redis) == 0, "nothing is left to do")
+    assert redis.get("errbacks") == calls
+
+
+def test_an_errback_finds_the_failure_stored(app, programs, redis):
+    programs.interop_worker("-c", "1")
+    note = signature("bench.note", kwargs={"key": "errbacks"})
+    order = []
+    with redis.monitor() as commands:
+        failed = task("fail", "no").apply_async(link_error=note)
+        for command in (line["command"] for line in commands.listen()):
+            if command.startswith(f"SETEX celery-task-meta-{failed.id}"):
+                order.append("failure")
+            elif command.startswith("RPUSH errbacks"):
+                order.append("errback")
+                break
+    assert order == ["failure", "errback"]
 
 
 def test_an_unregistered_errback_goes_to_whoever_knows_it(app, programs, redis):
