@@ -10,6 +10,8 @@ use serde::de::Error as _;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock::Clock;
+use crate::sent_events::SentEvents;
 use crate::transport::connection::{Connection, ConnectionSettings, TransportError, UrlError};
 use crate::transport::keys::{self, Keys};
 use crate::transport::operation::Operation;
@@ -30,6 +32,7 @@ pub struct Client {
     backend: Arc<Connection>,
     producer: Producer,
     known: Known,
+    sent: Option<SentEvents>,
 }
 
 /// What a client knows about tasks.
@@ -121,7 +124,8 @@ impl Client {
 
     /// A client over connections that exist already.
     pub fn new(publisher: Publisher, backend: Arc<Connection>) -> Self {
-        Self { publisher, backend, producer: Producer::current(), known: Known::default() }
+        let (producer, known) = (Producer::current(), Known::default());
+        Self { publisher, backend, producer, known, sent: None }
     }
 
     /// With the queues that calls go to which name none.
@@ -134,6 +138,12 @@ impl Client {
     /// whether they store a result, as Celery's `send_task` does.
     pub fn knowing(mut self, tasks: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.known.tasks = Some(Arc::new(tasks.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Telling monitors of each call that it sends, stamped with `clock`.
+    pub fn telling_what_it_sends(mut self, clock: Arc<Clock>) -> Self {
+        self.sent = Some(SentEvents::new(&self.producer, clock));
         self
     }
 
@@ -151,7 +161,11 @@ impl Client {
     pub async fn send(&self, signature: &Signature) -> Result<AsyncResult, ClientError> {
         let message = self.encode(signature)?;
         self.publisher.publish(&message).await?;
-        Ok(self.result(&message.id))
+        let result = self.result(&message.id);
+        if let Some(sent) = &self.sent {
+            sent.tell(&self.publisher, &[message]).await;
+        }
+        Ok(result)
     }
 
     /// Starts a chain, group or chord, in one step where broker and result backend are one Redis.
@@ -170,15 +184,25 @@ impl Client {
         let result = dispatch.apply(canvas, &[], &Options::new())?;
         let Dispatch { results, plan, .. } = dispatch;
         let children = plan.children.iter().map(|child| results.as_tuple(*child)).collect();
-        let operations = Operation::of_plan(plan, CHORD_TTL_SECONDS);
+        let operations: Vec<_> = Operation::of_plan(plan, CHORD_TTL_SECONDS).collect();
+        let sends = |operation: &Operation| match operation {
+            Operation::Send(message) => Some(message.clone()),
+            _ => None,
+        };
+        let told = self.sent.as_ref();
+        let told = told.map(|sent| (sent, operations.iter().filter_map(sends).collect::<Vec<_>>()));
         if Arc::ptr_eq(self.connection(), &self.backend) {
-            self.publisher.perform_once(&self.backend, operations.collect()).await?;
+            self.publisher.perform_once(&self.backend, operations).await?;
         } else {
             // A chord has to be known before its parts run.
-            let (sends, records): (Vec<_>, Vec<_>) =
-                operations.partition(|operation| matches!(operation, Operation::Send(_)));
+            let (sends, records): (Vec<_>, Vec<_>) = operations
+                .into_iter()
+                .partition(|operation| matches!(operation, Operation::Send(_)));
             self.publisher.perform_once(&self.backend, records).await?;
             self.publisher.perform_once(self.connection(), sends).await?;
+        }
+        if let Some((sent, messages)) = told {
+            sent.tell(&self.publisher, &messages).await;
         }
         Ok(Applied { result: self.canvas_result(&results, result), children })
     }

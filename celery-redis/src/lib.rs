@@ -4,9 +4,12 @@
 //! [`Client`] is the producer's side: send a [`Signature`], await its result.
 
 mod client;
+mod clock;
+mod sent_events;
 pub mod transport;
 pub mod wire;
 
 pub use client::{Applied, AsyncResult, CanvasResult, Client, ClientError, GetError};
+pub use clock::Clock;
 pub use wire::canvas::Canvas;
 pub use wire::signature::Signature;

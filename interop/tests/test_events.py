@@ -1,6 +1,7 @@
 """Events: what `celery events`, Flower and exporters hear of our workers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -137,3 +138,48 @@ def test_a_terminated_task_is_told_of(app, programs, redis, heard):
     event = heard.of(running.id)[-1]
     assert (event["terminated"], event["signum"], event["expired"]) == (True, 9, False)
     until(lambda: unacked(redis) == 0, "its message is settled")
+
+
+def test_what_tasks_send_is_told_of_as_python_tells_it(app, programs, heard):
+    """Celery's `task_send_sent_event`, with the client there and with ours here."""
+    programs.interop_worker("-c", "1", CELERY_TASK_SEND_SENT_EVENT="true")
+    app.conf.task_send_sent_event = True
+    call = app.signature("bench.add", (2,), {"y": 3}, countdown=0.1)
+    spawned = app.send_task("bench.spawn", (call | app.signature("bench.noop"),))
+    child_id = spawned.get(timeout=10)[0][1][0][0]
+    until(lambda: heard.of(child_id), "the child is told of")
+
+    def sent(task_id: str) -> dict[str, Any]:
+        (event,) = [event for event in heard.of(task_id) if event["type"] == "task-sent"]
+        return event
+
+    mine, theirs = sent(child_id), sent(spawned.id)
+    assert {key: type(value) for key, value in mine.items() if key not in ("eta", "parent_id")} == {
+        key: type(value) for key, value in theirs.items() if key not in ("eta", "parent_id")
+    }
+    assert set(mine) == set(theirs)
+    expected = {
+        "name": "bench.add",
+        "args": "(2,)",
+        "kwargs": "{'y': 3}",
+        "root_id": spawned.id,
+        "parent_id": spawned.id,
+        "queue": "celery",
+        "exchange": "",
+        "routing_key": "celery",
+    }
+    assert {key: mine[key] for key in expected} == expected
+    assert mine["eta"].endswith("+00:00")
+
+
+def test_a_worker_says_nothing_of_its_own_life_where_that_is_off(app, programs, heard):
+    silent = programs.interop_worker("-c", "1", "-E", "--without-heartbeat", "-n", "silent@here")
+    programs.interop_worker("-c", "1", "-n", "slow@here", "--heartbeat-interval", "1", "-Q", "x")
+    until(lambda: len([e for e in heard.events if e["type"] == "worker-heartbeat"]) > 1, "it beats")
+    told = app.send_task("bench.noop")
+    until(lambda: len(heard.types(told.id)) == 3, "tasks are told of all the same")
+    silent.send(15)
+    silent.wait()
+
+    lives = [event for event in heard.events if event["type"].startswith("worker-")]
+    assert {(event["hostname"], event["freq"]) for event in lives} == {("slow@here", 1.0)}

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use celery_redis::Clock;
 use celery_redis::transport::broker::{Broker, Claim};
 use celery_redis::transport::connection::{Backoff, TransportError};
 use celery_redis::transport::dead_letters::Reason;
@@ -18,7 +19,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use crate::admit::{Admission, admit};
-use crate::clock::Clock;
 use crate::config::WorkerConfig;
 use crate::events::Events;
 use crate::execute::RunEnd;

@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use celery_redis::Clock;
 use celery_redis::transport::connection::Backoff;
 use celery_redis::transport::event_dispatcher::EventDispatcher;
 use celery_redis::wire::event::{Announcement, Happened, Sender, Stamp, TaskEvent, WorkerEvent};
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::result::{Outcome, State};
 use celery_redis::wire::{isoformat, python_repr};
-use chrono::{Local, Utc};
+use chrono::Local;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::Clock;
 use crate::request::Request;
 use crate::settle::Disposal;
 
@@ -216,14 +216,21 @@ impl Events {
     }
 
     fn stamp(&self) -> Stamp {
-        #[allow(clippy::cast_precision_loss)]
-        let timestamp = Utc::now().timestamp_micros() as f64 / 1e6;
-        Stamp { clock: self.clock.forward(), timestamp, utcoffset: utc_offset() }
+        Stamp::at(Local::now(), self.clock.forward())
     }
 
     fn announced(&self) -> MutexGuard<'_, Announced> {
         self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the calls that tasks make are told of (Celery's `task_send_sent_event`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentEvents {
+    /// Each, by whoever sends it.
+    Told,
+    /// None.
+    Untold,
 }
 
 /// When a worker tells of its tasks.
@@ -331,11 +338,6 @@ async fn publish(
             log::warn!("{dropped} events were dropped, because Redis took none for too long");
         }
     }
-}
-
-/// Hours that local time is west of UTC (`celery.utils.time`, `utcoffset`).
-fn utc_offset() -> f64 {
-    f64::from(Local::now().offset().utc_minus_local()) / 3600.0
 }
 
 #[cfg(test)]

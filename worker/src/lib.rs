@@ -9,7 +9,6 @@ mod annotations;
 mod begin_anew;
 mod chord;
 pub mod cli;
-mod clock;
 mod conclude;
 mod config;
 mod consumer;
@@ -36,7 +35,7 @@ mod worker;
 
 pub use config::WorkerConfig;
 pub use control::{Mingle, RemoteControl};
-pub use events::TaskEvents;
+pub use events::{SentEvents, TaskEvents};
 pub use shutdown::{Shutdown, Stage};
 pub use slots::Autoscale;
 pub use stuck::Finish;

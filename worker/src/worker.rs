@@ -4,7 +4,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use celery_redis::Client;
 use celery_redis::transport::broker::{Broker, BrokerOptions};
 use celery_redis::transport::connection::{
     Backoff, Connection, ConnectionOptions, ConnectionSettings, TransportError, UrlError,
@@ -16,17 +15,17 @@ use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::transport::server::{self, ServerError};
 use celery_redis::wire::event::{Sender, Sign};
 use celery_redis::wire::signature::Producer;
+use celery_redis::{Client, Clock};
 use celery_task::{Registry, TaskApp, TaskAppError, TaskOptions};
 use chrono::Utc;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::clock::Clock;
 use crate::config::{RateLimits, WorkerConfig};
 use crate::consumer::Consumer;
 use crate::control::{Panel, RemoteControl};
-use crate::events::{EventQueue, Events};
+use crate::events::{EventQueue, Events, SentEvents};
 use crate::limits::Limits;
 use crate::revoked::RevokedTasks;
 use crate::shutdown::{Shutdown, Stage};
@@ -118,6 +117,10 @@ impl Worker {
         let client = Client::new(publisher.clone(), Arc::clone(&self.backend))
             .with_routes(self.config.routes.clone())
             .knowing(self.registry.names());
+        let client = match self.config.sent_events {
+            SentEvents::Told => client.telling_what_it_sends(Arc::clone(&clock)),
+            SentEvents::Untold => client,
+        };
         let consumer = Arc::new(Consumer {
             app: TaskApp::build(&self.config.node, client).await?,
             broker: Arc::clone(&broker),

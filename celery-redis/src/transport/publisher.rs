@@ -6,6 +6,7 @@ use super::connection::{Backoff, Connection, TransportError};
 use super::keys::Keys;
 use super::operation::{Completed, Operation};
 use super::settlements;
+use crate::wire::event::Announcement;
 use crate::wire::signature::Encoded;
 
 /// Sends to the queues under one key prefix.
@@ -54,6 +55,14 @@ impl Publisher {
         operations: Vec<Operation>,
     ) -> Result<Completed, TransportError> {
         settlements::perform_once(connection, &self.keys, operations).await
+    }
+
+    /// Publishes an event. Nobody listening is no error.
+    pub async fn announce(&self, event: &Announcement) -> Result<(), TransportError> {
+        let database = self.connection.settings().database();
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.keys.events(database, &event.routing_key)).arg(&event.bytes);
+        self.connection.query("publish an event", &command).await
     }
 
     /// Binds a queue under its own name, for producers that send through a named exchange.

@@ -2,10 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Local};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::python_json;
+use super::message::Message;
+use super::task_message::Encoded;
+use super::{isoformat, python_json};
 
 /// The exchange of all events, and the start of their channels' names.
 pub const EVENT_EXCHANGE: &str = "celeryev";
@@ -79,6 +82,31 @@ pub struct TaskEvent {
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Happened {
+    /// Somebody sent it.
+    Sent {
+        /// First task of the workflow.
+        root_id: Option<String>,
+        /// Task that sent it.
+        parent_id: Option<String>,
+        /// Name of the task.
+        name: String,
+        /// `repr` of its positional arguments.
+        args: Option<String>,
+        /// `repr` of its keyword arguments.
+        kwargs: Option<String>,
+        /// How often it was retried.
+        retries: u32,
+        /// Not before, ISO 8601.
+        eta: Option<String>,
+        /// Not after, ISO 8601.
+        expires: Option<String>,
+        /// The queue that it went to.
+        queue: String,
+        /// The anonymous exchange.
+        exchange: &'static str,
+        /// The queue again.
+        routing_key: String,
+    },
     /// A worker has it.
     Received {
         /// Name of the task.
@@ -149,8 +177,29 @@ impl Sign {
 }
 
 impl Happened {
+    /// That this message was sent; `None` for what is no task's message.
+    pub fn sent(message: &Encoded) -> Option<TaskEvent> {
+        let decoded = Message::decode(&message.bytes).ok()?;
+        let headers = decoded.headers;
+        let happened = Self::Sent {
+            root_id: headers.root_id,
+            parent_id: headers.parent_id,
+            name: decoded.task,
+            args: headers.argsrepr,
+            kwargs: headers.kwargsrepr,
+            retries: headers.retries,
+            eta: headers.eta.map(isoformat::format),
+            expires: headers.expires.map(isoformat::format),
+            queue: message.queue.clone(),
+            exchange: "",
+            routing_key: message.queue.clone(),
+        };
+        Some(TaskEvent { uuid: message.id.clone(), happened })
+    }
+
     fn name(&self) -> &'static str {
         match self {
+            Self::Sent { .. } => "task-sent",
             Self::Received { .. } => "task-received",
             Self::Started {} => "task-started",
             Self::Succeeded { .. } => "task-succeeded",
@@ -171,6 +220,16 @@ pub struct Stamp {
     pub timestamp: f64,
     /// Hours that local time is west of UTC.
     pub utcoffset: f64,
+}
+
+impl Stamp {
+    /// What happened at `now`, when the clock was at `clock` (`celery.utils.time`, `utcoffset`).
+    pub fn at(now: DateTime<Local>, clock: u64) -> Self {
+        #[allow(clippy::cast_precision_loss)]
+        let timestamp = now.timestamp_micros() as f64 / 1e6;
+        let utcoffset = f64::from(now.offset().utc_minus_local()) / 3600.0;
+        Self { clock, timestamp, utcoffset }
+    }
 }
 
 /// Who sends events.
@@ -219,6 +278,13 @@ impl Sender {
             .map(|(event, stamp)| self.body(event, *stamp, event.happened.name()))
             .collect();
         self.announce("task.multi", &python_json::to_string(&bodies)?)
+    }
+
+    /// One task's event as it is published, by itself.
+    pub fn task(&self, event: &TaskEvent, stamp: Stamp) -> serde_json::Result<Announcement> {
+        let name = event.happened.name();
+        let body = python_json::to_string(&self.body(event, stamp, name))?;
+        self.announce(&name.replace('-', "."), &body)
     }
 
     fn body<'a, F>(&'a self, fields: &'a F, stamp: Stamp, name: &'a str) -> Body<'a, F> {

@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One process's clock; it never goes back.
 #[derive(Debug, Default)]
-pub(crate) struct Clock(AtomicU64);
+pub struct Clock(AtomicU64);
 
 impl Clock {
     /// The next value, for something that happens here.
-    pub(crate) fn forward(&self) -> u64 {
+    pub fn forward(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Moves beyond a value that another process told.
-    pub(crate) fn adjust(&self, other: u64) {
+    pub fn adjust(&self, other: u64) {
         // Far beyond what any fleet counts to: a mistake, or a wish to do harm.
         const HIGHEST: u64 = 1 << 53;
         if other < HIGHEST {
@@ -23,7 +23,7 @@ impl Clock {
     }
 
     /// The value now.
-    pub(crate) fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
