@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from engine import backlog, bodies, canvas, idle, latency, scaling, throughput
+from engine import backlog, beside_peers, bodies, canvas, idle, latency, plot, scaling, throughput
 from engine.options import Options
 
 BENCHES = {
@@ -14,12 +14,13 @@ BENCHES = {
     "backlog": backlog,
     "bodies": bodies,
     "canvas": canvas,
+    "peers": beside_peers,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("bench", choices=[*BENCHES, "all"])
+    parser.add_argument("bench", choices=[*BENCHES, "all", "plot"])
     parser.add_argument("--runs", type=int, default=5, help="of each arm, in turns (5)")
     parser.add_argument(
         "--tasks", type=int, default=10_000, help="of the slowest arm; fast ones do more (10,000)"
@@ -32,8 +33,13 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="the figures; else target/bench/BENCH.json")
     arguments = vars(parser.parse_args())
+    if arguments["bench"] == "all" and arguments["json"]:
+        parser.error("--json: one file is for one bench")
     bench = arguments.pop("bench")
     options = Options(**arguments)
+    if bench == "plot":
+        plot.main(options)
+        return
     for name in BENCHES if bench == "all" else [bench]:
         print(f"\n{name}", flush=True)
         BENCHES[name].main(options)

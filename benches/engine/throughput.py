@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from engine import contenders, report
 from engine.ceiling import ceiling
+from engine.contenders import Contender
 from engine.drain import Drain, drain
 from engine.options import Options
 
@@ -39,7 +40,7 @@ def arms(options: Options) -> list[Arm]:
         contenders.celery("threads", 2),
         contenders.celery("solo", 1),
     ]
-    workers = [Arm(one.name, one.weight, lambda n, one=one: drain(one, n)) for one in found]
+    workers = [arm(one) for one in found]
     bare = [
         Arm(CEILING, 20, ceiling),
         Arm(IGNORING_CEILING, 20, lambda tasks: ceiling(tasks, ignore_result=True)),
@@ -47,13 +48,22 @@ def arms(options: Options) -> list[Arm]:
     return [workers[0], bare[0], workers[1], bare[1], *workers[2:]]
 
 
+def arm(contender: Contender) -> Arm:
+    return Arm(contender.name, contender.weight, lambda tasks: drain(contender, tasks))
+
+
 def main(options: Options) -> None:
-    runs = in_turns(arms(options), options)
+    compare("throughput", arms(options), options)
+
+
+def compare(bench: str, arms: list[Arm], options: Options) -> None:
+    """Runs the arms in turns and reports what they did."""
+    runs = in_turns(arms, options)
     print(text(runs))
     for line in goals(runs):
         print(line)
     figures = {name: [run.as_json() for run in drains] for name, drains in runs.items()}
-    report.save("throughput", figures, options.json)
+    report.save(bench, figures, options.json)
 
 
 def in_turns(arms: list[Arm], options: Options) -> dict[str, list[Drain]]:
@@ -99,14 +109,14 @@ def goals(runs: dict[str, list[Drain]]) -> list[str]:
     """What issue 8 asks for, as far as its arms were run."""
     lines = []
 
-    def compare(one: str, other: str, limit: float) -> None:
+    def faster(one: str, other: str, limit: float) -> None:
         if one in runs and other in runs:
             value = statistics.median(ratios(runs[one], runs[other]))
             lines.append(report.goal(f"{one} / {other}", value, limit, at_least=True))
 
-    compare(OURS, PREFORK, 60)
-    compare(OURS, CEILING, 0.6)
-    compare(IGNORING, IGNORING_CEILING, 0.75)
+    faster(OURS, PREFORK, 60)
+    faster(OURS, CEILING, 0.6)
+    faster(IGNORING, IGNORING_CEILING, 0.75)
     if OURS in runs and PREFORK in runs:
         value = statistics.median(
             theirs.worker_us / one.worker_us
