@@ -67,8 +67,9 @@ def warm_up(contender: Contender, site: Site) -> None:
 
 
 def measure(contender: Contender, site: Site, tasks: int) -> Drain:
-    workers = site.worker_pids()
-    worker_cpu, redis_cpu = resources.cpu_seconds(workers), resources.cpu_seconds([site.redis.pid])
+    redis = [site.redis.pid]
+    worker_cpu = resources.cpu_seconds(site.worker_pids())
+    redis_cpu = resources.cpu_seconds(redis)
     began = time.perf_counter()
     contender.release(site)
     while contender.left(site):
@@ -77,11 +78,12 @@ def measure(contender: Contender, site: Site, tasks: int) -> Drain:
             raise RuntimeError(f"{contender.name}: {contender.left(site)} of {tasks} are left")
     seconds = time.perf_counter() - began
     site.check_workers()
+    workers = site.worker_pids()
     return Drain(
         tasks=tasks,
         seconds=seconds,
         worker_cpu_seconds=resources.cpu_seconds(workers) - worker_cpu,
-        redis_cpu_seconds=resources.cpu_seconds([site.redis.pid]) - redis_cpu,
+        redis_cpu_seconds=resources.cpu_seconds(redis) - redis_cpu,
         peak_mib=resources.peak_mib(workers),
         proportional_mib=resources.proportional_mib(workers),
     )

@@ -32,22 +32,33 @@ class Peer:
     # How many messages are waiting or lent.
     unfinished: Callable[[Redis], int]
     weight: int = 1
+    # For a worker that, once it found nothing, looks again only after half a minute.
+    started_on_release: bool = False
     finished_before: int = 0
     expected: int = 0
 
     def start(self, site: Site, processes: int = 1) -> None:
-        for number in range(processes):
-            site.start_worker(f"worker-{number}", [*map(str, self.worker)], environment(site))
+        if not self.started_on_release:
+            for _ in range(processes):
+                self.start_one(site)
+
+    def start_one(self, site: Site) -> None:
+        name = f"worker-{len(site.workers)}"
+        site.start_worker(name, [*map(str, self.worker)], environment(site))
 
     def prepare(self, site: Site, first: int, count: int) -> None:
         self.finished_before = self.finished(site.redis.client)
         self.expected = count
+        if self.started_on_release:
+            site.end_workers()
         for pid in site.worker_pids():
             os.kill(pid, signal.SIGSTOP)
         command = [*map(str, self.producer), str(count)]
         subprocess.run(command, env=environment(site), cwd=site.folder, check=True)
 
     def release(self, site: Site) -> None:
+        if self.started_on_release:
+            self.start_one(site)
         for pid in site.worker_pids():
             os.kill(pid, signal.SIGCONT)
 
@@ -157,4 +168,5 @@ def apalis() -> Peer:
         finished=lambda redis: redis.scard("bench:done"),
         unfinished=lambda redis: redis.llen("bench:active"),
         weight=5,
+        started_on_release=True,
     )

@@ -1,6 +1,7 @@
 """Where one run takes place: a Redis of its own, a folder, and what was started there."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,15 @@ class Site:
             if not worker.is_running():
                 raise RuntimeError(f"{worker.name} ended by itself:\n{worker.output()[-4000:]}")
 
+    def end_workers(self) -> None:
+        """Kills all of them and what they started."""
+        for worker in self.workers:
+            if worker.is_running():
+                for pid in reversed(resources.family(worker.pid)[1:]):
+                    os.kill(pid, signal.SIGKILL)
+            worker.kill()
+        self.workers.clear()
+
 
 @contextmanager
 def new_site(placement: Placement = ANYWHERE) -> Iterator[Site]:
@@ -70,8 +80,5 @@ def new_site(placement: Placement = ANYWHERE) -> Iterator[Site]:
         try:
             yield site
         finally:
-            for worker in site.workers:
-                for pid in reversed(resources.family(worker.pid)[1:]):
-                    os.kill(pid, 9)
-                worker.kill()
+            site.end_workers()
             site.redis.stop()

@@ -26,9 +26,9 @@ async fn main() -> Result<(), BoxDynError> {
     if let Some(count) = env::args().nth(1) {
         storage.push_stream(&mut stream::iter((0..count.parse()?).map(|_: u64| Noop))).await?;
     } else {
-        // By itself it looks for tasks at each heartbeat only, which is every half a minute.
         let backend = storage.poll_with_interval(POLL);
-        let worker = WorkerBuilder::new("bench").backend(backend).concurrency(BATCH).build(noop);
+        let name = format!("bench-{}", std::process::id());
+        let worker = WorkerBuilder::new(name).backend(backend).concurrency(BATCH).build(noop);
         worker.run().await?;
     }
     Ok(())
