@@ -5,7 +5,7 @@ use std::time::Duration;
 
 const FIRST: u32 = 1_000;
 const SMALLEST: u32 = 50;
-const LARGEST: u32 = 20_000;
+const LARGEST: u32 = 100_000;
 /// What another connection may have to wait for, in the worst case.
 const AIM: Duration = Duration::from_millis(75);
 
