@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod broker;
+mod chords;
 mod claiming;
 mod dead_letters;
 mod leases;
