@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use super::keys::Keys;
 use super::lease::{Description, Process};
 use super::reclaim::sequence;
+use super::scripts::Call;
 use super::settlements::Settlements;
 use super::{reclaim, scripts};
 use crate::wire::envelope::{Redelivery, envelope_of_unacked, mark_redelivered, unacked_suffix};
@@ -170,18 +171,19 @@ impl Broker {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let claiming = self.begin_claim(limit).await;
         let process = self.process();
-        let mut script = scripts::CLAIM.prepare_invoke();
-        script
-            .key(&process.alive)
-            .key(self.keys.unacked())
-            .key(self.keys.unacked_index())
-            .key(&process.held);
-        script.arg(limit).arg(format!("{}.", process.id)).arg(claiming.first).arg(CLAIM_BYTES);
+        let (unacked, unacked_index) = (self.keys.unacked(), self.keys.unacked_index());
+        let lists = consumed.lists.iter().map(|list| &list.key);
+        let keys: Vec<&String> = [&process.alive, &unacked, &unacked_index, &process.held]
+            .into_iter()
+            .chain(lists)
+            .collect();
+        let mut call = Call::new(&scripts::CLAIM, &keys);
+        call.arg(limit).arg(format!("{}.", process.id)).arg(claiming.first).arg(CLAIM_BYTES);
         for list in &consumed.lists {
-            script.key(&list.key).arg(&list.suffix);
+            call.arg(&list.suffix);
         }
-        let reply = self.connection.script("fetch messages", &script).await;
-        let deliveries = reply.map(|reply| self.received(&process, &consumed, reply));
+        let reply = self.connection.call("fetch messages", &call).await;
+        let deliveries = reply.map(|reply| self.received(&process, &consumed, &claiming, reply));
         drop(claiming);
         Ok(deliveries?.map_or(Claim::LeaseGone, Claim::Deliveries))
     }
@@ -191,21 +193,19 @@ impl Broker {
         self: &Arc<Self>,
         process: &Arc<Process>,
         consumed: &Consumed,
+        claiming: &Claiming<'_>,
         reply: Value,
     ) -> Option<Vec<Delivery>> {
         let Value::Array(reply) = reply else {
             return None;
         };
         let mut fields = reply.into_iter();
-        let mut deliveries = Vec::with_capacity(fields.len() / 3);
-        while let (
-            Some(Value::BulkString(tag)),
-            Some(Value::Int(list)),
-            Some(Value::BulkString(message)),
-        ) = (fields.next(), fields.next(), fields.next())
+        let mut deliveries = Vec::with_capacity(fields.len() / 2);
+        let mut tags = (0..).map(|index| claiming.tag(process, index));
+        while let (Some(Value::Int(list)), Some(Value::BulkString(message)), Some(tag)) =
+            (fields.next(), fields.next(), tags.next())
         {
             let list = &consumed.lists[usize::try_from(list).unwrap_or(1).saturating_sub(1)];
-            let tag = String::from_utf8_lossy(&tag).into_owned();
             deliveries.push(self.lend(
                 process,
                 tag,

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, ScriptInvocation,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
+    ScriptInvocation, ServerErrorKind,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
 use super::outage::{self, Health};
+use super::scripts::Call;
 use super::url::{Address, Route};
 pub use super::url::{ConnectionOptions, UrlError};
 
@@ -267,6 +269,27 @@ impl Connection {
         let live = self.acquire(action).await?;
         let mut connection = live.connection.clone();
         let reply = live.reply(script.invoke_async(&mut connection)).await;
+        self.conclude(action, &live, reply).await
+    }
+
+    /// Makes a call of a script, loading it where the server does not know it.
+    pub(super) async fn call<T: FromRedisValue>(
+        &self,
+        action: &'static str,
+        call: &Call,
+    ) -> Result<T, TransportError> {
+        let live = self.acquire(action).await?;
+        let mut connection = live.connection.clone();
+        let made = async {
+            match call.command.query_async(&mut connection).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    call.script.load_async(&mut connection).await?;
+                    call.command.query_async(&mut connection).await
+                }
+                reply => reply,
+            }
+        };
+        let reply = live.reply(made).await;
         self.conclude(action, &live, reply).await
     }
 

@@ -1,10 +1,11 @@
 //! What a settlement does besides acknowledging: each is one operation of `settle.lua`.
 
 use bytes::Bytes;
-use redis::{ScriptInvocation, Value};
+use redis::Value;
 
 use super::dead_letters::DeadLetter;
 use super::keys::{self, Keys};
+use super::scripts::Call;
 use crate::wire::canvas::{Plan, Step};
 use crate::wire::signature::Encoded;
 
@@ -147,33 +148,34 @@ impl Operation {
         }
     }
 
-    pub(super) fn add_to(&self, script: &mut ScriptInvocation<'_>, keys: &Keys) {
+    pub(super) fn add_to(&self, call: &mut Call, keys: &Keys) {
         match self {
             Self::Send(message) => {
-                script
-                    .arg("send")
+                call.arg("send")
                     .arg(keys.list(&message.queue, message.priority))
                     .arg(message.bytes.as_slice());
             }
             Self::Bury { letter, message, kept } => {
-                script.arg("bury").arg(letter.encode()).arg(message.as_ref()).arg(kept);
+                call.arg("bury").arg(letter.encode()).arg(message.as_ref()).arg(kept);
             }
             Self::Store(result) => {
-                script.arg("store").arg(&result.key).arg(result.ttl_seconds).arg(&result.record);
+                call.arg("store")
+                    .arg(&result.key)
+                    .arg(result.ttl_seconds)
+                    .arg(result.record.as_slice());
             }
             Self::StartChord { group_id, size, ttl_seconds } => {
-                script.arg("start").arg(keys::group_meta(group_id)).arg(size).arg(ttl_seconds);
+                call.arg("start").arg(keys::group_meta(group_id)).arg(size).arg(ttl_seconds);
             }
             Self::SaveGroup { group_id, record, ttl_seconds } => {
-                script.arg("save").arg(keys::group_meta(group_id)).arg(ttl_seconds).arg(record);
+                call.arg("save").arg(keys::group_meta(group_id)).arg(ttl_seconds).arg(record);
             }
             Self::ExtendChord { group_id } => {
-                script.arg("extend").arg(keys::group_meta(group_id));
+                call.arg("extend").arg(keys::group_meta(group_id));
             }
             Self::ReturnPart(part) => {
                 let place = part.place.map_or_else(|| "+inf".to_owned(), |place| place.to_string());
-                script
-                    .arg("part")
+                call.arg("part")
                     .arg(keys::group_meta(&part.group_id))
                     .arg(&part.task_id)
                     .arg(place)
@@ -187,7 +189,7 @@ impl Operation {
                     ChordEnding::Called => "close",
                     ChordEnding::Failed => "fail",
                 };
-                script.arg(kind).arg(keys::group_meta(group_id)).arg(token).arg(belonging);
+                call.arg(kind).arg(keys::group_meta(group_id)).arg(token).arg(belonging);
             }
         }
     }
@@ -204,15 +206,11 @@ pub(super) enum Reply {
 impl Reply {
     /// An entry of another form counts as settled: the script writes no other.
     pub(super) fn read(entry: Value) -> Self {
-        let Value::Array(fields) = entry else { return Self::Settled };
-        let mut fields = fields.into_iter();
-        match fields.next() {
-            Some(Value::Int(0)) => Self::Lost,
-            Some(Value::Int(2)) => {
+        match entry {
+            Value::Int(0) => Self::Lost,
+            Value::Array(chords) => {
                 let mut completed = Completed::default();
-                for chord in fields {
-                    completed.read(chord);
-                }
+                chords.into_iter().for_each(|chord| completed.read(chord));
                 Self::Completes(completed)
             }
             _ => Self::Settled,

@@ -1,17 +1,17 @@
 //! Settling in batches: whatever is ready when the connection is free goes in one step.
 
-use redis::{ScriptInvocation, Value};
+use redis::Value;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::connection::{Backoff, Connection, TransportError};
 use super::keys::Keys;
 use super::operation::{Completed, Operation, Reply};
-use super::scripts;
+use super::scripts::{self, Call};
 
 /// Deliveries that may wait to be settled; more wait to be accepted.
 const CAPACITY: usize = 1024;
 /// Most deliveries in one script, so that Redis serves others in between.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
 /// Bytes after which a script takes no more: it has to be sent within the time of a command.
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -102,39 +102,46 @@ async fn attempt(
     keys: &Keys,
     settlement: &Settlement,
 ) -> Result<Completed, TransportError> {
-    let script = invocation(keys, [settlement]);
-    let replies: Vec<Value> = connection.script("send and store", &script).await?;
+    let replies: Vec<Value> = connection.call("send and store", &call(keys, &[settlement])).await?;
     Ok(match replies.into_iter().next().map(Reply::read) {
         Some(Reply::Completes(completed)) => completed,
         _ => Completed::default(),
     })
 }
 
-fn invocation<'a>(
-    keys: &Keys,
-    settlements: impl IntoIterator<Item = &'a Settlement>,
-) -> ScriptInvocation<'static> {
-    let mut script = scripts::SETTLE.prepare_invoke();
-    script
-        .key(keys.unacked())
-        .key(keys.unacked_index())
-        .key(keys.dead())
-        .key(keys.dead_records())
-        .key(keys.dead_messages());
-    for settlement in settlements {
-        script.arg(&settlement.tag).arg(&settlement.held).arg(settlement.operations.len());
+/// The settlements, which are of one process, as one call.
+fn call(keys: &Keys, batch: &[&Settlement]) -> Call {
+    let held = batch.first().map_or("", |settlement| settlement.held.as_str());
+    let mut call = Call::new(
+        &scripts::SETTLE,
+        &[
+            &keys.unacked(),
+            &keys.unacked_index(),
+            held,
+            &keys.dead(),
+            &keys.dead_records(),
+            &keys.dead_messages(),
+        ],
+    );
+    call.arg(batch.len());
+    for settlement in batch {
+        call.arg(&settlement.tag);
+    }
+    for settlement in batch {
+        call.arg(settlement.operations.len());
         for operation in &settlement.operations {
-            operation.add_to(&mut script, keys);
+            operation.add_to(&mut call, keys);
         }
     }
-    script
+    call
 }
 
-/// How many of the batch go into one script: one at least.
+/// How many of the batch go into one script: one at least, and only those of one process.
 fn fitting(batch: &[(Settlement, Sender)]) -> usize {
     let mut bytes = 0;
+    let held = batch.first().map(|(settlement, _)| &settlement.held);
     let count = batch.iter().take_while(|(settlement, _)| {
-        let fits = bytes < BATCH_BYTES;
+        let fits = bytes < BATCH_BYTES && Some(&settlement.held) == held;
         bytes += settlement.size();
         fits
     });
@@ -142,12 +149,13 @@ fn fitting(batch: &[(Settlement, Sender)]) -> usize {
 }
 
 async fn send(connection: &Connection, keys: &Keys, batch: Vec<(Settlement, Sender)>) {
-    let script = invocation(keys, batch.iter().map(|(settlement, _)| settlement));
+    let settlements: Vec<_> = batch.iter().map(|(settlement, _)| settlement).collect();
+    let call = call(keys, &settlements);
     let mut backoff = Backoff::default();
     let mut attempts = 0;
     let replies: Vec<Value> = loop {
         attempts += 1;
-        match connection.script("settle deliveries", &script).await {
+        match connection.call("settle deliveries", &call).await {
             Ok(replies) => break replies,
             Err(error) if error.is_outage() => backoff.wait().await,
             Err(error) => {

@@ -4,9 +4,9 @@
 --
 -- A delivery whose part completes a chord stays recorded: the chord's body has to be sent first.
 --
--- KEYS: unacked, unacked_index, dead, dead_records, dead_messages
--- ARGV, for each delivery: tag ('' where nothing is lent), held, number of operations, and for
---       each operation its kind and:
+-- KEYS: unacked, unacked_index, held, dead, dead_records, dead_messages
+-- ARGV: number of deliveries; the tag of each ('' where nothing is lent); and for each the number of
+--       its operations, and of each operation its kind and:
 --         send: list, message
 --         bury: record, message, most dead letters to keep
 --         store: key, seconds to live or 0, record
@@ -15,12 +15,13 @@
 --         extend: chord
 --         part: chord, task id, place, record, seconds to live or 0, seconds of a claim, token
 --         close, fail: chord, token, number of operations after this one that belong to it
--- Returns for each delivery {0} where it was no longer ours, {1} where it was settled, else {2}
--- and for each chord that its parts complete {chord, structure or false, parts}, or just {chord}
--- where another process is sending the body.
+-- Returns for each delivery 0 where it was no longer ours, 1 where it was settled, else for each
+-- chord that its parts complete {chord, structure or false, parts}, or just {chord} where another
+-- process is sending the body.
 local DONE_FOR = 300
-local at = 1
-local tag, held, count
+local deliveries = tonumber(ARGV[1])
+local at = deliveries + 2
+local tag
 local function take()
   at = at + 1
   return ARGV[at - 1]
@@ -32,26 +33,26 @@ local function send(list, message)
     -- The queue's key holds something else. A script is not rolled back, so nothing may fail.
     local now = redis.call('TIME')[1]
     local name = (tag == '' and now or tag) .. '.' .. at
-    redis.call('ZADD', KEYS[3], now, name)
-    redis.call('HSET', KEYS[4], name, cjson.encode({
+    redis.call('ZADD', KEYS[4], now, name)
+    redis.call('HSET', KEYS[5], name, cjson.encode({
       reason = 'unroutable', detail = pushed.err, list = list, queue = list, deliveries = 0, time = tonumber(now)
     }))
-    redis.call('HSET', KEYS[5], name, message)
+    redis.call('HSET', KEYS[6], name, message)
   end
 end
 
 local function bury(record, message, most)
   local now = redis.call('TIME')[1]
   local name = tag == '' and now .. '.' .. at or tag
-  redis.call('ZADD', KEYS[3], now, name)
-  redis.call('HSET', KEYS[4], name, record)
-  redis.call('HSET', KEYS[5], name, message)
-  local excess = redis.call('ZCARD', KEYS[3]) - most
+  redis.call('ZADD', KEYS[4], now, name)
+  redis.call('HSET', KEYS[5], name, record)
+  redis.call('HSET', KEYS[6], name, message)
+  local excess = redis.call('ZCARD', KEYS[4]) - most
   if excess <= 0 then return end
-  for _, oldest in ipairs(redis.call('ZRANGE', KEYS[3], 0, excess - 1)) do
-    redis.call('ZREM', KEYS[3], oldest)
-    redis.call('HDEL', KEYS[4], oldest)
+  for _, oldest in ipairs(redis.call('ZRANGE', KEYS[4], 0, excess - 1)) do
+    redis.call('ZREM', KEYS[4], oldest)
     redis.call('HDEL', KEYS[5], oldest)
+    redis.call('HDEL', KEYS[6], oldest)
   end
 end
 
@@ -60,12 +61,21 @@ local function set(key, ttl, value)
 end
 
 local function store(key, ttl, record)
-  -- A SUCCESS is never overwritten (celery.backends.base, store_result). A compressed one of ours
-  -- names its compression by a word without a slash.
-  local stored = redis.pcall('GETRANGE', key, 0, 31)
-  if type(stored) == 'string' and (string.find(stored, '"status":%s*"SUCCESS"')
-    or string.find(stored, '^%zcelery%-compressed%z%w+%z')) then return end
-  set(key, ttl, record)
+  -- Mostly nothing is there yet.
+  local new
+  if ttl > 0 then
+    new = redis.call('SET', key, record, 'NX', 'EX', ttl)
+  else
+    new = redis.call('SET', key, record, 'NX')
+  end
+  if not new then
+    -- A SUCCESS is never overwritten (celery.backends.base, store_result). A compressed one of ours
+    -- names its compression by a word without a slash.
+    local stored = redis.pcall('GETRANGE', key, 0, 31)
+    if type(stored) == 'string' and (string.find(stored, '"status":%s*"SUCCESS"')
+      or string.find(stored, '^%zcelery%-compressed%z%w+%z')) then return end
+    set(key, ttl, record)
+  end
   redis.call('PUBLISH', key, record)
 end
 
@@ -101,14 +111,14 @@ local function owns(chord, token)
 end
 
 local function operate(kind, chords)
-  if kind == 'send' then
+  if kind == 'store' then
+    local key, ttl = take(), tonumber(take())
+    store(key, ttl, take())
+  elseif kind == 'send' then
     send(take(), take())
   elseif kind == 'bury' then
     local record, message = take(), take()
     bury(record, message, tonumber(take()))
-  elseif kind == 'store' then
-    local key, ttl = take(), tonumber(take())
-    store(key, ttl, take())
   elseif kind == 'start' then
     local chord, size, ttl = take(), take(), tonumber(take())
     redis.call('DEL', chord .. '.c')
@@ -144,12 +154,20 @@ local function skip(kind)
   at = at + arguments[kind]
 end
 
-local settled = {}
-while at <= #ARGV do
-  tag, held, count = take(), take(), tonumber(take())
-  local ours = tag == '' or redis.call('HEXISTS', KEYS[1], tag) == 1
+-- The tags that are lent, and whether each is still ours. Mostly all are, which one command tells;
+-- where not, the records do. Lua's stack bounds how many there may be, and so does the sender.
+local tags = {}
+for delivery = 1, deliveries do
+  tag = ARGV[delivery + 1]
+  if tag ~= '' then tags[#tags + 1] = tag end
+end
+local all_ours = #tags == 0 or redis.call('ZREM', KEYS[2], unpack(tags)) == #tags
+local settled, over = {}, {}
+for delivery = 1, deliveries do
+  tag = ARGV[delivery + 1]
+  local ours = tag == '' or all_ours or redis.call('HEXISTS', KEYS[1], tag) == 1
   local chords, passed_over = {}, 0
-  for _ = 1, count do
+  for _ = 1, tonumber(take()) do
     local kind = take()
     if not ours or passed_over > 0 then
       passed_over = math.max(passed_over - 1, 0)
@@ -159,16 +177,20 @@ while at <= #ARGV do
     end
   end
   if not ours then
-    settled[#settled + 1] = { 0 }
+    settled[delivery] = 0
   elseif #chords > 0 then
-    settled[#settled + 1] = { 2, unpack(chords) }
-  else
+    settled[delivery] = chords
     if tag ~= '' then
-      redis.call('HDEL', KEYS[1], tag)
-      redis.call('ZREM', KEYS[2], tag)
-      redis.call('HDEL', held, tag)
+      local time = redis.call('TIME')
+      redis.call('ZADD', KEYS[2], time[1] .. '.' .. string.format('%06d', time[2]), tag)
     end
-    settled[#settled + 1] = { 1 }
+  else
+    if tag ~= '' then over[#over + 1] = tag end
+    settled[delivery] = 1
   end
+end
+if #over > 0 then
+  redis.call('HDEL', KEYS[1], unpack(over))
+  redis.call('HDEL', KEYS[3], unpack(over))
 end
 return settled
