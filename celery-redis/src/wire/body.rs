@@ -35,8 +35,9 @@ pub struct Embed {
 impl Embed {
     /// Null is an embed in which nothing follows.
     fn decode(embed: &RawValue) -> Result<Self, BodyError> {
-        let parts: RawMap = element::<Option<RawMap>>("embed", "a mapping of signatures", embed)?
-            .unwrap_or_default();
+        let parts: RawMap<'_> =
+            element::<Option<RawMap<'_>>>("embed", "a mapping of signatures", embed)?
+                .unwrap_or_default();
         check_typed(embed)?;
         let part = |name: &str| parts.get(name).filter(|value| value.get() != "null");
         let list = |name: &str| {

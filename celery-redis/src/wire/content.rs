@@ -1,7 +1,10 @@
 //! A body on its way from the envelope to JSON text: base64, compression, serialiser.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 
 use super::accept::Accept;
 use super::compression::Compression;
@@ -10,11 +13,15 @@ use super::message::DecodeError;
 use super::raw_map::RawMap;
 use super::serializer::Serializer;
 
+/// A string that is copied only where it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// The body as the JSON text that Python would have written for it.
 pub(super) fn json_body(
-    outer: &RawMap,
-    headers: &RawMap,
-    properties: &RawMap,
+    outer: &RawMap<'_>,
+    headers: &RawMap<'_>,
+    properties: &RawMap<'_>,
     accept: &Accept,
 ) -> Result<Vec<u8>, DecodeError> {
     let serializer = serializer(outer, accept)?;
@@ -36,9 +43,9 @@ pub(super) fn json_body(
 /// Makes the body JSON without a compression, as a worker of Python's sends a task once more
 /// whatever it came as. What is that already keeps its bytes.
 pub(super) fn rewrite_as_json(
-    outer: &mut RawMap,
-    headers: &mut RawMap,
-    properties: &mut RawMap,
+    outer: &mut RawMap<'_>,
+    headers: &mut RawMap<'_>,
+    properties: &mut RawMap<'_>,
 ) -> Result<(), DecodeError> {
     let everything = Accept::everything();
     let is_json = serializer(outer, &everything)? == Serializer::Json;
@@ -55,7 +62,7 @@ pub(super) fn rewrite_as_json(
 }
 
 /// JSON where the message does not say.
-fn serializer(outer: &RawMap, accept: &Accept) -> Result<Serializer, DecodeError> {
+fn serializer(outer: &RawMap<'_>, accept: &Accept) -> Result<Serializer, DecodeError> {
     let named = match outer.get("content-type").filter(|value| value.get() != "null") {
         None => Serializer::Json.content_type().to_owned(),
         Some(content_type) => serde_json::from_str(content_type.get())
@@ -74,7 +81,7 @@ fn serializer(outer: &RawMap, accept: &Accept) -> Result<Serializer, DecodeError
         })
 }
 
-fn compression(headers: &RawMap) -> Result<Option<Compression>, DecodeError> {
+fn compression(headers: &RawMap<'_>) -> Result<Option<Compression>, DecodeError> {
     match headers.read::<String>("compression").filter(|name| !name.is_empty()) {
         None => Ok(None),
         Some(name) => match Compression::from_name(&name) {
@@ -84,14 +91,14 @@ fn compression(headers: &RawMap) -> Result<Option<Compression>, DecodeError> {
     }
 }
 
-fn encoded(outer: &RawMap, properties: &RawMap) -> Result<Vec<u8>, DecodeError> {
+fn encoded(outer: &RawMap<'_>, properties: &RawMap<'_>) -> Result<Vec<u8>, DecodeError> {
     const BODY: DecodeError = DecodeError::Field { field: "body", expected: "a string" };
-    let body: String = outer
+    let body: Text<'_> = outer
         .get("body")
         .ok_or(BODY)
         .and_then(|body| serde_json::from_str(body.get()).map_err(|_| BODY))?;
-    match properties.read::<String>("body_encoding").as_deref() {
-        Some("base64") => STANDARD.decode(&body).map_err(|_| DecodeError::NotBase64),
-        _ => Ok(body.into_bytes()),
+    match properties.read::<Text<'_>>("body_encoding").as_ref().map(|Text(name)| name.as_ref()) {
+        Some("base64") => STANDARD.decode(&*body.0).map_err(|_| DecodeError::NotBase64),
+        _ => Ok(body.0.into_owned().into_bytes()),
     }
 }

@@ -80,9 +80,8 @@ pub enum Redelivery {
 /// How many processes have died with this message, 0 for bytes that are no envelope.
 pub fn delivery_count(envelope: &[u8]) -> u32 {
     // Read from where it is written, also where a key stands in an object twice.
-    let headers = serde_json::from_slice::<RawMap>(envelope)
-        .ok()
-        .and_then(|outer| outer.read::<RawMap>("headers"));
+    let Ok(outer) = serde_json::from_slice::<RawMap<'_>>(envelope) else { return 0 };
+    let headers = outer.read::<RawMap<'_>>("headers");
     headers.and_then(|headers| headers.read(DELIVERY_COUNT)).unwrap_or(0)
 }
 
@@ -139,7 +138,7 @@ pub fn properties(envelope: &[u8]) -> Map<String, Value> {
 }
 
 fn part(envelope: &[u8], name: &str) -> Map<String, Value> {
-    let outer = serde_json::from_slice::<RawMap>(envelope).unwrap_or_default();
+    let outer = serde_json::from_slice::<RawMap<'_>>(envelope).unwrap_or_default();
     outer.read(name).unwrap_or_default()
 }
 
@@ -152,15 +151,16 @@ pub fn mark_redelivered(envelope: &[u8], redelivery: Redelivery) -> Vec<u8> {
 }
 
 fn try_mark(envelope: &[u8], redelivery: Redelivery) -> serde_json::Result<Vec<u8>> {
-    let mut outer: RawMap = serde_json::from_slice(envelope)?;
-    let mut headers = object(outer.get("headers"))?;
+    let mut outer: RawMap<'_> = serde_json::from_slice(envelope)?;
+    let mut headers = object(outer.get("headers"))?.into_owned();
     headers.set("redelivered", &true)?;
     if let Redelivery::Reclaimed { deliveries } = redelivery {
         headers.set(DELIVERY_COUNT, &deliveries)?;
     }
     outer.set("headers", &headers)?;
-    if let Some(mut properties) = outer.read::<RawMap>("properties")
-        && let Ok(mut info) = object(properties.get("delivery_info"))
+    let properties = outer.read::<RawMap<'_>>("properties").map(RawMap::into_owned);
+    if let Some(mut properties) = properties
+        && let Ok(mut info) = object(properties.get("delivery_info")).map(RawMap::into_owned)
     {
         info.set("redelivered", &true)?;
         properties.set("delivery_info", &info)?;
@@ -170,7 +170,7 @@ fn try_mark(envelope: &[u8], redelivery: Redelivery) -> serde_json::Result<Vec<u
 }
 
 /// An object, empty where it is absent or null; an error where something else stands there.
-fn object(value: Option<&RawValue>) -> serde_json::Result<RawMap> {
+fn object(value: Option<&RawValue>) -> serde_json::Result<RawMap<'_>> {
     match value {
         Some(value) if value.get() != "null" => serde_json::from_str(value.get()),
         _ => Ok(RawMap::default()),

@@ -383,7 +383,7 @@ mod tests {
 
     /// A number with all its digits, of which serde_json drops the last.
     fn float(body: &RawValue, field: &str) -> f64 {
-        let fields: RawMap = serde_json::from_str(body.get()).unwrap();
+        let fields: RawMap<'_> = serde_json::from_str(body.get()).unwrap();
         fields.get(field).unwrap().get().parse().unwrap()
     }
 

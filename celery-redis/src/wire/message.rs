@@ -65,7 +65,7 @@ pub struct Headers {
     /// Name to show instead of the task's.
     pub shadow: Option<String>,
     /// Values that the caller stamped the task with, by name.
-    pub stamps: RawMap,
+    pub stamps: RawMap<'static>,
     /// Which names are stamps.
     pub stamped_headers: Vec<String>,
     /// Taken back from how many dead processes.
@@ -194,7 +194,7 @@ impl Message {
 
     /// Reads a list element whose body is one of those that are accepted.
     pub fn decode_accepted(envelope: &[u8], accept: &Accept) -> Result<Self, Undecodable> {
-        let raw: RawMap = serde_json::from_slice(envelope).map_err(|error| Undecodable {
+        let raw: RawMap<'_> = serde_json::from_slice(envelope).map_err(|error| Undecodable {
             id: None,
             task: None,
             error: match error.classify() {
@@ -204,7 +204,7 @@ impl Message {
         })?;
         let headers = object(raw.get("headers"));
         let properties = object(raw.get("properties"));
-        let named = |headers: &RawMap, error| Undecodable {
+        let named = |headers: &RawMap<'_>, error| Undecodable {
             id: text(headers, "id"),
             task: text(headers, "task"),
             error,
@@ -240,7 +240,7 @@ impl Message {
 }
 
 /// Null and absent are an empty object; anything else that is no object is `None`.
-fn object(value: Option<&RawValue>) -> Option<RawMap> {
+fn object(value: Option<&RawValue>) -> Option<RawMap<'_>> {
     match value {
         None => Some(RawMap::default()),
         Some(raw) if raw.get() == "null" => Some(RawMap::default()),
@@ -248,12 +248,23 @@ fn object(value: Option<&RawValue>) -> Option<RawMap> {
     }
 }
 
-/// A string that is there and not empty.
-fn text(map: &RawMap, key: &str) -> Option<String> {
-    map.read::<String>(key).filter(|text| !text.is_empty())
+/// A string, if one is there.
+fn string(map: &RawMap<'_>, key: &str) -> Option<String> {
+    // Null is frequent, and not to be found out by way of an error.
+    map.get(key).filter(|value| value.get().starts_with('"'))?;
+    map.read(key)
 }
 
-fn protocol_2(headers: &RawMap, properties: &RawMap, body: &[u8]) -> Result<Message, DecodeError> {
+/// A string that is there and not empty.
+fn text(map: &RawMap<'_>, key: &str) -> Option<String> {
+    string(map, key).filter(|text| !text.is_empty())
+}
+
+fn protocol_2(
+    headers: &RawMap<'_>,
+    properties: &RawMap<'_>,
+    body: &[u8],
+) -> Result<Message, DecodeError> {
     let id = text(headers, "id").ok_or(DecodeError::NoId)?;
     let task = text(headers, "task").ok_or(DecodeError::NoTask)?;
     let (time_limit, soft_time_limit) = time_limits(headers, "headers.timelimit")?;
@@ -276,30 +287,33 @@ fn protocol_2(headers: &RawMap, properties: &RawMap, body: &[u8]) -> Result<Mess
             soft_time_limit,
             root_id: optional(headers, "root_id", "headers.root_id", "a string or null")?,
             parent_id: optional(headers, "parent_id", "headers.parent_id", "a string or null")?,
-            argsrepr: headers.read("argsrepr"),
-            kwargsrepr: headers.read("kwargsrepr"),
-            origin: headers.read("origin"),
+            argsrepr: string(headers, "argsrepr"),
+            kwargsrepr: string(headers, "kwargsrepr"),
+            origin: string(headers, "origin"),
             ignore_result: optional(
                 headers,
                 "ignore_result",
                 "headers.ignore_result",
                 "true, false or null",
             )?,
-            shadow: headers.read("shadow"),
-            stamps: headers.read("stamps").unwrap_or_default(),
-            stamped_headers: headers.read("stamped_headers").unwrap_or_default(),
+            shadow: string(headers, "shadow"),
+            stamps: headers.read::<RawMap<'_>>("stamps").unwrap_or_default().into_owned(),
+            stamped_headers: headers
+                .read::<Option<_>>("stamped_headers")
+                .flatten()
+                .unwrap_or_default(),
             deliveries: headers.read(super::envelope::DELIVERY_COUNT).unwrap_or(0),
             redelivered: headers.read("redelivered").unwrap_or(false),
         },
         body: Body::decode(body)?,
-        reply_to: properties.read("reply_to"),
+        reply_to: string(properties, "reply_to"),
         priority: properties.read("priority").unwrap_or(0),
     })
 }
 
 /// Protocol 1: everything is in the body, one mapping (`celery.app.amqp`, `as_task_v1`).
-fn protocol_1(properties: &RawMap, body: &[u8]) -> Result<Message, Undecodable> {
-    let fields: RawMap = body::json(body).map_err(|error| Undecodable {
+fn protocol_1(properties: &RawMap<'_>, body: &[u8]) -> Result<Message, Undecodable> {
+    let fields: RawMap<'_> = body::json(body).map_err(|error| Undecodable {
         id: None,
         task: None,
         error: match error {
@@ -314,7 +328,7 @@ fn protocol_1(properties: &RawMap, body: &[u8]) -> Result<Message, Undecodable> 
     })
 }
 
-fn protocol_1_fields(fields: &RawMap, properties: &RawMap) -> Result<Message, DecodeError> {
+fn protocol_1_fields(fields: &RawMap<'_>, properties: &RawMap<'_>) -> Result<Message, DecodeError> {
     let id = text(fields, "id").ok_or(DecodeError::NoId)?;
     let task = text(fields, "task").ok_or(DecodeError::NoTask)?;
     let (time_limit, soft_time_limit) = time_limits(fields, "timelimit")?;
@@ -351,7 +365,7 @@ fn protocol_1_fields(fields: &RawMap, properties: &RawMap) -> Result<Message, De
                 chord: part("chord").map(ToOwned::to_owned),
             },
         },
-        reply_to: properties.read("reply_to"),
+        reply_to: string(properties, "reply_to"),
         priority: properties.read("priority").unwrap_or(0),
         task,
         id,
@@ -359,7 +373,7 @@ fn protocol_1_fields(fields: &RawMap, properties: &RawMap) -> Result<Message, De
 }
 
 fn optional<'a, T: Deserialize<'a>>(
-    map: &'a RawMap,
+    map: &'a RawMap<'a>,
     key: &str,
     field: &'static str,
     expected: &'static str,
@@ -369,7 +383,7 @@ fn optional<'a, T: Deserialize<'a>>(
     })
 }
 
-fn instant(map: &RawMap, field: &'static str) -> Result<Option<DateTime<Utc>>, DecodeError> {
+fn instant(map: &RawMap<'_>, field: &'static str) -> Result<Option<DateTime<Utc>>, DecodeError> {
     optional::<String>(map, field, field, "an ISO 8601 time or null")?
         .map(|value| {
             isoformat::parse(&value).map_err(|source| DecodeError::Instant { field, source })
@@ -378,7 +392,7 @@ fn instant(map: &RawMap, field: &'static str) -> Result<Option<DateTime<Utc>>, D
 }
 
 fn time_limits(
-    map: &RawMap,
+    map: &RawMap<'_>,
     field: &'static str,
 ) -> Result<(Option<f64>, Option<f64>), DecodeError> {
     type Pair = (Option<f64>, Option<f64>);

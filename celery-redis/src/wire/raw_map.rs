@@ -1,5 +1,6 @@
 //! A JSON object whose values keep the bytes they arrived with.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
@@ -10,14 +11,24 @@ use serde_json::value::RawValue;
 use super::python_json;
 
 /// Keys in their order of arrival, values untouched: what is not edited goes out as it came in.
+///
+/// Read from a text, it borrows from it.
 #[derive(Debug, Clone, Default)]
-pub struct RawMap(Vec<(String, Box<RawValue>)>);
+pub struct RawMap<'a>(Vec<(Cow<'a, str>, Cow<'a, RawValue>)>);
 
-impl RawMap {
+impl RawMap<'_> {
+    /// The same without the text that it was read from.
+    pub fn into_owned(self) -> RawMap<'static> {
+        let owned = |(key, value): (Cow<'_, str>, Cow<'_, RawValue>)| {
+            (Cow::Owned(key.into_owned()), Cow::Owned(value.into_owned()))
+        };
+        RawMap(self.0.into_iter().map(owned).collect())
+    }
+
     /// The value's JSON text, if the key is present; the last one where it is there twice, as
     /// Python reads it.
     pub fn get(&self, key: &str) -> Option<&RawValue> {
-        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| &**value)
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_ref())
     }
 
     /// The value read as `T`; `None` where it is absent or of another type.
@@ -27,10 +38,10 @@ impl RawMap {
 
     /// Replaces a value where it stands, or appends it.
     pub fn set<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> serde_json::Result<()> {
-        let raw = RawValue::from_string(python_json::to_string(value)?)?;
+        let raw = Cow::Owned(RawValue::from_string(python_json::to_string(value)?)?);
         match self.0.iter_mut().rev().find(|(name, _)| name == key) {
             Some((_, present)) => *present = raw,
-            None => self.0.push((key.to_owned(), raw)),
+            None => self.0.push((Cow::Owned(key.to_owned()), raw)),
         }
         Ok(())
     }
@@ -58,24 +69,27 @@ impl RawMap {
 
     /// Key and value pairs in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), &**value))
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 }
 
-impl<'de> Deserialize<'de> for RawMap {
+impl<'de: 'a, 'a> Deserialize<'de> for RawMap<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
         struct Pairs;
         impl<'de> Visitor<'de> for Pairs {
-            type Value = RawMap;
+            type Value = RawMap<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawMap, A::Error> {
-                let mut pairs = Vec::with_capacity(map.size_hint().unwrap_or(16));
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawMap<'de>, A::Error> {
+                let mut pairs = Vec::with_capacity(map.size_hint().unwrap_or(24));
+                while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    pairs.push((key, Cow::Borrowed(value)));
                 }
                 Ok(RawMap(pairs))
             }
@@ -84,11 +98,11 @@ impl<'de> Deserialize<'de> for RawMap {
     }
 }
 
-impl Serialize for RawMap {
+impl Serialize for RawMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (key, value) in &self.0 {
-            map.serialize_entry(key, value)?;
+            map.serialize_entry(key.as_ref(), value.as_ref())?;
         }
         map.end()
     }

@@ -40,9 +40,9 @@ pub fn retried(
     now: DateTime<Utc>,
     origin: &str,
 ) -> serde_json::Result<Vec<u8>> {
-    let mut outer: RawMap = serde_json::from_slice(envelope)?;
-    let mut headers: RawMap = outer.read("headers").unwrap_or_default();
-    let mut properties: RawMap = outer.read("properties").unwrap_or_default();
+    let mut outer: RawMap<'_> = serde_json::from_slice(envelope)?;
+    let part = |name| outer.read::<RawMap<'_>>(name).unwrap_or_default().into_owned();
+    let (mut headers, mut properties) = (part("headers"), part("properties"));
     content::rewrite_as_json(&mut outer, &mut headers, &mut properties)
         .map_err(serde_json::Error::custom)?;
     let eta = changed.eta.map(isoformat::format);
@@ -71,7 +71,8 @@ pub fn retried(
         let left = (expires - now).num_milliseconds().max(0).to_string();
         properties.set_after("delivery_mode", "expiration", &left)?;
     }
-    if let Some(mut info) = properties.read::<RawMap>("delivery_info") {
+    let info = properties.read::<RawMap<'_>>("delivery_info").map(RawMap::into_owned);
+    if let Some(mut info) = info {
         info.remove("redelivered");
         properties.set("delivery_info", &info)?;
     }
@@ -86,9 +87,9 @@ pub fn retried(
 fn call_with(
     changed: &Retried<'_>,
     called: &Message,
-    outer: &mut RawMap,
-    headers: &mut RawMap,
-    properties: &mut RawMap,
+    outer: &mut RawMap<'_>,
+    headers: &mut RawMap<'_>,
+    properties: &mut RawMap<'_>,
 ) -> serde_json::Result<()> {
     let (args, kwargs) = arguments(changed, called);
     let (args, kwargs) = (args.as_slice(), &kwargs);
@@ -135,14 +136,14 @@ fn arguments(changed: &Retried<'_>, called: &Message) -> (Vec<Value>, Map<String
 /// Celery sends a retry as its own protocol, also where the call came in protocol 1, which has every
 /// field in its body (`celery.worker.strategy`, `proto1_to_proto2`). The body is JSON already.
 fn as_protocol_2(
-    outer: &mut RawMap,
-    headers: &mut RawMap,
-    properties: &mut RawMap,
+    outer: &mut RawMap<'_>,
+    headers: &mut RawMap<'_>,
+    properties: &mut RawMap<'_>,
     origin: &str,
 ) -> serde_json::Result<()> {
     let body = content::json_body(outer, headers, properties, &Accept::everything())
         .map_err(serde_json::Error::custom)?;
-    let fields: RawMap = serde_json::from_slice(&body)?;
+    let fields: RawMap<'_> = serde_json::from_slice(&body)?;
     let field = |name| fields.get(name).unwrap_or(RawValue::NULL);
     let group = Some(field("group")).filter(|group| group.get() != "null");
     let args: Vec<Value> = fields.read("args").unwrap_or_default();
