@@ -20,6 +20,16 @@ enum Step {
     Completes(Lent, Completed),
 }
 
+impl Step {
+    fn done(lent: Lent, completed: Completed) -> Self {
+        if completed.is_empty() {
+            Self::Settled(Settled::Done)
+        } else {
+            Self::Completes(lent, completed)
+        }
+    }
+}
+
 impl Consumer {
     /// Stores, publishes, sends and acknowledges, in one step where broker and result backend are
     /// one Redis.
@@ -37,14 +47,15 @@ impl Consumer {
                 Step::Settled(settled) => break settled,
                 Step::Completes(still_lent, completed) => {
                     lent = still_lent;
-                    let (closing, more) = self.close_chords(completed, &mut bodies).await?;
+                    let closing = Box::pin(self.close_chords(completed, &mut bodies));
+                    let (closing, more) = closing.await?;
                     operations = closing;
                     errbacks.extend(more);
                 }
             }
         };
         if settled == Settled::Done {
-            self.run_errbacks(errbacks).await;
+            Box::pin(self.run_errbacks(errbacks)).await;
         }
         Ok(settled)
     }
@@ -74,13 +85,6 @@ impl Consumer {
     }
 
     async fn step(&self, lent: Lent, operations: Vec<Operation>) -> Result<Step, TransportError> {
-        let done = |lent, completed: Completed| {
-            if completed.is_empty() {
-                Step::Settled(Settled::Done)
-            } else {
-                Step::Completes(lent, completed)
-            }
-        };
         if self.results.is_with_broker() {
             return Ok(match lent {
                 Some(delivery) => match delivery.conclude(operations).await? {
@@ -89,9 +93,18 @@ impl Consumer {
                         Step::Completes(Some(delivery), chords)
                     }
                 },
-                None => done(None, self.publisher.perform(operations).await?),
+                None => Step::done(None, Box::pin(self.publisher.perform(operations)).await?),
             });
         }
+        Box::pin(self.step_apart(lent, operations)).await
+    }
+
+    /// The same where results are stored elsewhere, so that two steps are needed.
+    async fn step_apart(
+        &self,
+        lent: Lent,
+        operations: Vec<Operation>,
+    ) -> Result<Step, TransportError> {
         let closes =
             operations.iter().any(|operation| matches!(operation, Operation::CloseChord { .. }));
         let (sends, records): (Vec<_>, Vec<_>) = operations.into_iter().partition(|operation| {
@@ -108,7 +121,7 @@ impl Consumer {
             let completed = self.results.perform(records).await?;
             return match (lent, completed.is_empty()) {
                 (Some(delivery), true) => Ok(Step::Settled(delivery.ack().await?)),
-                (lent, _) => Ok(done(lent, completed)),
+                (lent, _) => Ok(Step::done(lent, completed)),
             };
         }
         // Result first: a crash here repeats the task, the other order loses its result.
@@ -122,7 +135,7 @@ impl Consumer {
             },
             lent => {
                 self.publisher.perform(sends).await?;
-                Ok(done(lent, completed))
+                Ok(Step::done(lent, completed))
             }
         }
     }

@@ -100,14 +100,20 @@ impl Consumer {
     }
 
     /// One delivery from here to its settlement, in one slot.
+    ///
+    /// What seldom happens is boxed: this future is moved for every message, and is as large as
+    /// its largest way.
     async fn take(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
-        let tag = format!("{delivery:?}");
         let spare = delivery.spare();
+        let tag = spare.tag().to_owned();
         let handled = AssertUnwindSafe(self.handle(delivery, slot)).catch_unwind().await;
         let settled = match handled {
             Ok(settled) => settled,
             // A mistake of ours. Put back, the message would meet it again, and again.
-            Err(_) => spare.bury(Reason::Poison, "the worker panicked over it".to_owned()).await,
+            Err(_) => {
+                let why = "the worker panicked over it".to_owned();
+                Box::pin(spare.bury(Reason::Poison, why)).await
+            }
         };
         match settled {
             Ok(Settled::Done) => {}
@@ -128,10 +134,10 @@ impl Consumer {
         let decoded = Request::decode(&delivery, &self.registry, &self.config, &self.state);
         let mut request = match decoded {
             Ok(request) => request,
-            Err(rejection) => return self.reject(delivery, rejection).await,
+            Err(rejection) => return Box::pin(self.reject(delivery, rejection)).await,
         };
         if let Some(exception) = request.refusal.take() {
-            return self.settle_failure(Some(delivery), &request, &exception, None).await;
+            return Box::pin(self.settle_failure(Some(delivery), &request, &exception, None)).await;
         }
         let revoked = self.revoked.covers(&request.message);
         let now = self.broker.now();
@@ -146,21 +152,21 @@ impl Consumer {
             },
             Admission::Defer { until } => {
                 self.events.received_early(&request);
-                delivery.defer(until).await
+                Box::pin(delivery.defer(until)).await
             }
             Admission::Expired => {
                 self.revoked.add_expired(&request.message.id);
-                self.discard(delivery, &request, Outcome::revoked("expired")).await
+                Box::pin(self.discard(delivery, &request, Outcome::revoked("expired"))).await
             }
             Admission::Revoked => {
-                self.discard(delivery, &request, Outcome::revoked("revoked")).await
+                Box::pin(self.discard(delivery, &request, Outcome::revoked("revoked"))).await
             }
             Admission::Retry(exception) => {
                 let retry = Retry::new().error(exception);
-                self.settle_retry(Some(delivery), &request, retry).await
+                Box::pin(self.settle_retry(Some(delivery), &request, retry)).await
             }
             Admission::Refuse(exception) => {
-                self.settle_failure(Some(delivery), &request, &exception, None).await
+                Box::pin(self.settle_failure(Some(delivery), &request, &exception, None)).await
             }
         }
     }
@@ -168,7 +174,7 @@ impl Consumer {
     async fn run(
         self: &Arc<Self>,
         delivery: Delivery,
-        mut request: Request,
+        mut request: Box<Request>,
         slot: OwnedSemaphorePermit,
     ) -> Result<Settled, TransportError> {
         log::info!("{} received", request.label());
@@ -176,7 +182,7 @@ impl Consumer {
         let lent = match request.task.options.acks() {
             AckPolicy::Late => Some(delivery),
             AckPolicy::Early => {
-                if delivery.ack().await? == Settled::LeaseLost {
+                if Box::pin(delivery.ack()).await? == Settled::LeaseLost {
                     return Ok(Settled::LeaseLost);
                 }
                 request.reservation.acknowledged();
@@ -184,15 +190,17 @@ impl Consumer {
             }
         };
         if request.task.options.track_started == Some(true) {
-            self.store_started(&request).await;
+            Box::pin(self.store_started(&request)).await;
         }
         request.reservation.begin();
         self.events.started(&request);
         let executed = self.execute(&mut request).await;
         let settled = match executed.how {
             RunEnd::Ended(ended) => self.settle(lent, &request, ended).await,
-            RunEnd::TimedOut(exception) => self.settle_timeout(lent, &request, &exception).await,
-            RunEnd::Terminated => self.settle_terminated(lent, &request).await,
+            RunEnd::TimedOut(exception) => {
+                Box::pin(self.settle_timeout(lent, &request, &exception)).await
+            }
+            RunEnd::Terminated => Box::pin(self.settle_terminated(lent, &request)).await,
         };
         self.leave_place(&request);
         if let Ok(Settled::Done) = settled {

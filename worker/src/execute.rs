@@ -80,7 +80,7 @@ impl Consumer {
         while updates.changed().await.is_ok() {
             let progress = updates.borrow_and_update().clone();
             if let Some(progress) = progress {
-                self.store_state(request, progress).await;
+                Box::pin(self.store_state(request, progress)).await;
             }
         }
         std::future::pending().await

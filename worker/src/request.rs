@@ -49,7 +49,7 @@ impl Request {
         registry: &Registry,
         config: &WorkerConfig,
         state: &Arc<WorkerState>,
-    ) -> Result<Self, Rejection> {
+    ) -> Result<Box<Self>, Rejection> {
         let message = Message::decode_accepted(delivery.message(), &config.accept)?;
         let known = registry.get(&message.task).cloned();
         let refusal = known.is_none().then(|| {
@@ -65,7 +65,7 @@ impl Request {
             ResultDetail::Plain => None,
             ResultDetail::WithCall => CallRecord::new(&message, &config.node, queue).ok(),
         };
-        Ok(Self {
+        Ok(Box::new(Self {
             reservation: state.reserve(&message.task, &message.id, envelope),
             message,
             task: known.unwrap_or_else(TaskDefinition::unknown),
@@ -74,7 +74,7 @@ impl Request {
             envelope: envelope.clone(),
             refusal,
             children: Vec::new(),
-        })
+        }))
     }
 
     /// The name, or the one that the caller wants shown, and the id, as Celery logs them.

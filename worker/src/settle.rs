@@ -85,32 +85,32 @@ impl Consumer {
                 }
                 Err(error) => {
                     let exception = error.exception();
-                    self.settle_failure(lent, request, &exception, None).await
+                    Box::pin(self.settle_failure(lent, request, &exception, None)).await
                 }
             },
             Ended::Replaced(canvas) => match self.replaced(request, *canvas) {
                 Ok(aftermath) => {
                     log::info!("{} is replaced by another", request.label());
-                    self.conclude(lent, aftermath).await
+                    Box::pin(self.conclude(lent, aftermath)).await
                 }
                 Err(error) => {
                     let exception = error.exception();
-                    self.settle_failure(lent, request, &exception, None).await
+                    Box::pin(self.settle_failure(lent, request, &exception, None)).await
                 }
             },
             Ended::Raised { exception, traceback } => {
-                self.settle_failure(lent, request, &exception, Some(traceback)).await
+                Box::pin(self.settle_failure(lent, request, &exception, Some(traceback))).await
             }
-            Ended::Retries(retry) => self.settle_retry(lent, request, retry).await,
+            Ended::Retries(retry) => Box::pin(self.settle_retry(lent, request, retry)).await,
             Ended::Ignored => {
                 log::info!("{} is ignored by its task", request.label());
-                self.conclude(lent, Aftermath::default()).await
+                Box::pin(self.conclude(lent, Aftermath::default())).await
             }
             Ended::Rejected { reason, requeue: false } => {
-                self.settle_rejected(lent, request, reason).await
+                Box::pin(self.settle_rejected(lent, request, reason)).await
             }
             Ended::Rejected { requeue: true, .. } => match lent {
-                Some(delivery) => self.requeue(delivery, request).await,
+                Some(delivery) => Box::pin(self.requeue(delivery, request)).await,
                 None => {
                     log::warn!(
                         "{} cannot go back to its queue: it was acknowledged before it ran",

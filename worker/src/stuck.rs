@@ -38,7 +38,7 @@ impl StuckSlots {
         &self,
         rest: JoinHandle<Ended>,
         slot: OwnedSemaphorePermit,
-        request: Request,
+        request: Box<Request>,
     ) {
         let count = self.count.clone();
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -50,7 +50,7 @@ impl Consumer {
             Token::Taken => LocalToken::Taken,
             Token::In(_) => LocalToken::Missing,
         };
-        let passed = delivery.pass(task, fleet, has_token).await;
+        let passed = Box::pin(delivery.pass(task, fleet, has_token)).await;
         if !matches!(passed, Ok(Passed::In(_))) {
             if token == Token::Taken {
                 self.limits.return_token(task);
