@@ -309,3 +309,32 @@ async fn what_beat_sends_is_recorded_with_its_lag() {
     assert!(sent.at >= sent.slot && sent.at < sent.slot + TimeDelta::seconds(10), "{sent:?}");
     assert_eq!(broker.ids("celery").last(), Some(&sent.id));
 }
+
+#[tokio::test]
+async fn slots_of_one_step_follow_each_other_however_many_they_are() {
+    let broker = TestBroker::start();
+    let state = broker.state();
+    let entries = [entry("often", "every 1s"), entry("seldom", "every 1s")];
+    let start = utc("2026-01-01T00:00:00Z");
+    introduce(&state, &entries, start).await;
+    let at = |seconds| start + TimeDelta::seconds(seconds);
+    // More than Lua's stack holds at once, two entries in turn, and one slot twice.
+    let mut slots: Vec<_> = (0..2500)
+        .flat_map(|second| entries.iter().map(move |entry| (entry, second)))
+        .map(|(entry, second)| slot(entry, at(second), at(second + 1)))
+        .collect();
+    slots.push(slot(&entries[0], at(0), at(1)));
+
+    let sent = outcomes(state.send(&lease(&state).await, &slots).await.unwrap());
+
+    assert_eq!(sent.iter().filter(|outcome| **outcome == Outcome::Sent).count(), 5000);
+    assert_eq!(sent[5000], Outcome::Before);
+    assert_eq!(broker.messages("celery").len(), 5000);
+    assert_eq!(broker.ids("celery").len(), 5000);
+    let ledger = state.ledger().await.unwrap();
+    for entry in &entries {
+        let known = &ledger[&entry.name];
+        assert_eq!((known.count, known.cursor), (2500, Some(at(2500))));
+        assert_eq!(known.sent.as_ref().map(|sent| sent.slot), Some(at(2500)));
+    }
+}
