@@ -53,6 +53,74 @@ async fn a_claimed_message_is_recorded_byte_for_byte_under_a_tag_of_its_own() {
 }
 
 #[tokio::test]
+async fn many_are_taken_in_their_order_and_settled_together() {
+    let redis = TestRedis::start();
+    let process = redis.process().await;
+    let expected: Vec<String> = (0..600).map(|number| number.to_string()).collect();
+    expected.iter().for_each(|id| redis.push("celery", &message(id)));
+
+    let claimed = process.claim(1000).await;
+
+    assert_eq!(ids(&claimed), expected);
+    // The records are of the messages, and nothing but them.
+    let mut tags: Vec<String> = claimed.iter().map(|one| one.tag().to_owned()).collect();
+    tags.sort();
+    for names in [
+        redis.query::<Vec<String>>("HKEYS", redis.keys.unacked()),
+        redis.query("HKEYS", redis.keys.held(&process.id)),
+        redis.query("ZRANGE", &[redis.keys.unacked_index(), "0".to_owned(), "-1".to_owned()]),
+    ] {
+        let mut names = names;
+        names.sort();
+        assert_eq!(names, tags);
+    }
+    let lost = claimed[300].tag().to_owned();
+    let _: i64 = redis.query("HDEL", &[redis.keys.unacked(), lost.clone()]);
+    let _: i64 = redis.query("ZREM", &[redis.keys.unacked_index(), lost.clone()]);
+
+    let broker = std::sync::Arc::clone(&process.broker);
+    let sending = tokio::spawn(async move { broker.send_settlements().await });
+    let settled = futures_util::future::join_all(claimed.into_iter().map(|one| async {
+        let tag = one.tag().to_owned();
+        (tag, one.ack().await.unwrap())
+    }));
+    let settled = settled.await;
+    sending.abort();
+
+    let not_ours: Vec<_> =
+        settled.iter().filter(|(_, settled)| *settled == Settled::LeaseLost).collect();
+    assert_eq!(not_ours, [&(lost, Settled::LeaseLost)]);
+    assert_eq!(redis.unacked(), 0);
+    assert_eq!(redis.query::<i64>("ZCARD", redis.keys.unacked_index()), 0);
+}
+
+#[tokio::test]
+async fn no_more_bytes_are_taken_than_a_reply_may_have() {
+    let redis = TestRedis::start();
+    let process = redis.process().await;
+    let long = "x".repeat(300 << 10);
+    let expected: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+    for id in &expected {
+        // Small ones first, so that many are tried at once.
+        let small = message(id);
+        let large = small.replacen('{', &format!("{{\"x\": \"{long}\", "), 1);
+        redis.push("celery", if id.len() == 1 { &small } else { &large });
+    }
+
+    let mut claimed = process.claim(1000).await;
+    let first = claimed.len();
+    while claimed.len() < 60 {
+        let more = process.claim(1000).await;
+        assert!(!more.is_empty());
+        claimed.extend(more);
+    }
+
+    // Ten small ones, and 4 MiB of those of 300 KiB.
+    assert_eq!(first, 10 + 14);
+    assert_eq!(ids(&claimed), expected);
+}
+
+#[tokio::test]
 async fn a_process_without_a_lease_takes_nothing() {
     let redis = TestRedis::start();
     let process = redis.process().await;
