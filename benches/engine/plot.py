@@ -12,7 +12,7 @@ from engine.report import FOLDER
 FILE = Path(__file__).resolve().parents[1] / "throughput.svg"
 # What an arm is called beside its bar; the others by their own names.
 TITLES = {
-    "ceiling": "Redis alone: the same commands, no worker",
+    "ceiling": "the same commands, no worker",
     "ours": "this worker",
     "BullMQ": "BullMQ (Node.js)",
     "apalis-redis": "apalis-redis (Rust)",

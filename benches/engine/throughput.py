@@ -13,7 +13,7 @@ from engine.options import Options
 HEAD = [
     "",
     "tasks/s",
-    "ratio to ours",
+    "ours / it",
     "worker CPU us/task",
     "Redis CPU us/task",
     "peak MiB",
