@@ -14,7 +14,7 @@ import pytest
 import redis as redis_client
 from celery import Celery
 
-from programs import Programs
+from programs import Programs, new_folder
 from servers import PostgresServer, RedisServer
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
@@ -113,8 +113,7 @@ def celery_app(broker_url: str) -> Iterator[Celery]:
 
 
 def programs_on(request: pytest.FixtureRequest, broker_url: str, **more: Any) -> Iterator[Programs]:
-    path = request.getfixturevalue("folder") / request.node.name.replace("/", "_")
-    path.mkdir()
+    path = new_folder(request.getfixturevalue("folder"), request.node.name.replace("/", "_"))
     programs = Programs(path, broker_url, **more)
     request.node.stash[PROGRAMS] = programs
     yield programs

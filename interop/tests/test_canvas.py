@@ -317,7 +317,7 @@ def test_an_errback_finds_the_failure_stored(app, programs, redis):
     with redis.monitor() as commands:
         failed = task("fail", "no").apply_async(link_error=note)
         for command in (line["command"] for line in commands.listen()):
-            if command.startswith(f"SETEX celery-task-meta-{failed.id}"):
+            if command.startswith(f"SET celery-task-meta-{failed.id}"):
                 order.append("failure")
             elif command.startswith("RPUSH errbacks"):
                 order.append("errback")

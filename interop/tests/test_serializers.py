@@ -21,7 +21,7 @@ from kombu.utils import json as kombu_json
 
 from conftest import PROGRAMS, celery_app
 from messages import encode, envelope, push
-from programs import Programs
+from programs import Programs, new_folder
 from waiting import until
 
 SERIALIZERS = ["json", "yaml", "msgpack", "pickle"]
@@ -108,9 +108,7 @@ def database(redis_databases):
 @pytest.fixture(scope="module")
 def started(folder, redis_server, database):
     """One worker for all: what one body breaks, the next one shows."""
-    path = folder / "serializers"
-    path.mkdir()
-    programs = Programs(path, redis_server.url(database))
+    programs = Programs(new_folder(folder, "serializers"), redis_server.url(database))
     process = programs.interop_worker("-c", "2", CELERY_ACCEPT_CONTENT="json,yaml,msgpack,pickle")
     yield process, programs
     programs.end()
