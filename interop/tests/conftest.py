@@ -14,7 +14,7 @@ import pytest
 import redis as redis_client
 from celery import Celery
 
-from programs import Programs, new_folder
+from programs import Programs
 from servers import PostgresServer, RedisServer
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "project.settings"
@@ -113,7 +113,9 @@ def celery_app(broker_url: str) -> Iterator[Celery]:
 
 
 def programs_on(request: pytest.FixtureRequest, broker_url: str, **more: Any) -> Iterator[Programs]:
-    path = new_folder(request.getfixturevalue("folder"), request.node.name.replace("/", "_"))
+    path = request.getfixturevalue("folder") / request.node.name.replace("/", "_")
+    # A module's may be there: pytest's processes hand tests over to each other, and back.
+    path.mkdir(exist_ok=True)
     programs = Programs(path, broker_url, **more)
     request.node.stash[PROGRAMS] = programs
     yield programs

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,6 @@ def binary(name: str) -> str:
             " the folder that holds it"
         )
     return str(path)
-
-
-def new_folder(parent: Path, name: str) -> Path:
-    """A folder in `parent` that nobody has used: pytest's processes hand tests over to each other,
-    so that what a module needs may be set up twice in one of them."""
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pytest
 import damage
 from conftest import PROGRAMS, celery_app
 from messages import push, unacked, waiting
-from programs import Programs, new_folder
+from programs import Programs
 from waiting import until
 
 # The worker's dead letters, by what they were received as.
@@ -20,7 +20,9 @@ def database(redis_databases):
 @pytest.fixture(scope="module")
 def worker(folder, redis_server, database):
     """One worker for all of them: what one message breaks, the next one shows."""
-    programs = Programs(new_folder(folder, "malformed"), redis_server.url(database))
+    path = folder / "malformed"
+    path.mkdir(exist_ok=True)
+    programs = Programs(path, redis_server.url(database))
     yield programs.interop_worker("-c", "2"), programs
     programs.end()
 

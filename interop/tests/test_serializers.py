@@ -21,7 +21,7 @@ from kombu.utils import json as kombu_json
 
 from conftest import PROGRAMS, celery_app
 from messages import encode, envelope, push
-from programs import Programs, new_folder
+from programs import Programs
 from waiting import until
 
 SERIALIZERS = ["json", "yaml", "msgpack", "pickle"]
@@ -108,7 +108,9 @@ def database(redis_databases):
 @pytest.fixture(scope="module")
 def started(folder, redis_server, database):
     """One worker for all: what one body breaks, the next one shows."""
-    programs = Programs(new_folder(folder, "serializers"), redis_server.url(database))
+    path = folder / "serializers"
+    path.mkdir(exist_ok=True)
+    programs = Programs(path, redis_server.url(database))
     process = programs.interop_worker("-c", "2", CELERY_ACCEPT_CONTENT="json,yaml,msgpack,pickle")
     yield process, programs
     programs.end()

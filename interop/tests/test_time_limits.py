@@ -149,7 +149,6 @@ def test_a_task_that_timed_out_can_go_back_to_its_queue(app, programs, redis):
     ids=["beyond their time limit", "beyond the visibility timeout"],
 )
 def test_a_worker_all_of_whose_threads_are_blocked_begins_anew(app, programs, redis, limit, env):
-    # Once each blocks a thread, nothing can be fetched for the slots that are left.
     threads = os.cpu_count()
     limits = {"WORKER_LEASE_SECONDS": "1", "WORKER_MAX_DELIVERIES": "1"}
     worker = programs.interop_worker("-c", str(threads + 1), **limits, **env)

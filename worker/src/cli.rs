@@ -133,18 +133,15 @@ fn start<E: std::error::Error>(
     let runtime =
         Builder::new_multi_thread().enable_all().build().map_err(|error| chain(&error))?;
     let watched = runtime.spawn(async move { watchdog.show_life().await });
-    let work = async {
+    // Here and not on a thread of the runtime: a message that came in there would be run by the very
+    // thread that waits for time and network, and one that never gives way would stop all others.
+    let result = runtime.block_on(async {
         let (stage, shutdown) = Shutdown::channel();
         tokio::select! {
             result = worker.run(shutdown) => result.map_err(|error| chain(&error)),
             Err(error) = follow_signals(stage) => Err(chain(&error)),
         }
-    };
-    // On a thread of the runtime: from this one, each message would be handed over to them.
-    let work = runtime.spawn(work);
-    let result = runtime
-        .block_on(work)
-        .unwrap_or_else(|error| Err(format!("the worker ended without a result: {error}")));
+    });
     watched.abort();
     // A blocking task that was put back may still occupy its thread; nobody waits for it.
     runtime.shutdown_background();
