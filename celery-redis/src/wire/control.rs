@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
+use super::publication::{DeliveryMode, Publication};
 use super::python_json;
 
 /// The exchange of all replies.
@@ -110,19 +110,14 @@ impl Request {
         };
         let mut body = Map::new();
         body.insert(node.to_owned(), reply.clone());
-        python_json::to_string(&Reply {
-            body: STANDARD.encode(python_json::to_string(&body)?),
-            content_encoding: "utf-8",
-            content_type: "application/json",
+        Publication {
+            body: &python_json::to_string(&body)?,
             headers: ReplyHeaders { ticket: self.ticket.as_deref(), clock },
-            properties: ReplyProperties {
-                delivery_mode: 1,
-                delivery_info: ReplyInfo { exchange, routing_key },
-                priority: 0,
-                body_encoding: "base64",
-                delivery_tag: Uuid::new_v4().to_string(),
-            },
-        })
+            delivery_mode: DeliveryMode::Transient,
+            exchange,
+            routing_key,
+        }
+        .encode()
     }
 }
 
@@ -173,35 +168,9 @@ fn set(rest: &str) -> Option<(String, &str)> {
 }
 
 #[derive(Serialize)]
-struct Reply<'a> {
-    body: String,
-    #[serde(rename = "content-encoding")]
-    content_encoding: &'a str,
-    #[serde(rename = "content-type")]
-    content_type: &'a str,
-    headers: ReplyHeaders<'a>,
-    properties: ReplyProperties<'a>,
-}
-
-#[derive(Serialize)]
 struct ReplyHeaders<'a> {
     ticket: Option<&'a str>,
     clock: u64,
-}
-
-#[derive(Serialize)]
-struct ReplyProperties<'a> {
-    delivery_mode: u8,
-    delivery_info: ReplyInfo<'a>,
-    priority: u8,
-    body_encoding: &'a str,
-    delivery_tag: String,
-}
-
-#[derive(Serialize)]
-struct ReplyInfo<'a> {
-    exchange: &'a str,
-    routing_key: &'a str,
 }
 
 /// Null is the default.

@@ -1,12 +1,10 @@
 //! Events: what workers tell about themselves and their tasks (`celery.events`).
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Local};
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::message::Message;
+use super::publication::{DeliveryMode, Publication};
 use super::task_message::Encoded;
 use super::{isoformat, python_json};
 
@@ -301,34 +299,16 @@ impl Sender {
     }
 
     fn announce(&self, routing_key: &str, body: &str) -> serde_json::Result<Announcement> {
-        let bytes = python_json::to_string(&Envelope {
-            body: STANDARD.encode(body),
-            content_encoding: "utf-8",
-            content_type: "application/json",
+        let bytes = Publication {
+            body,
             headers: Headers { hostname: &self.node },
-            properties: Properties {
-                delivery_mode: 1,
-                delivery_info: Info { exchange: EVENT_EXCHANGE, routing_key },
-                priority: 0,
-                body_encoding: "base64",
-                delivery_tag: Uuid::new_v4().to_string(),
-            },
-        })?;
+            delivery_mode: DeliveryMode::Transient,
+            exchange: EVENT_EXCHANGE,
+            routing_key,
+        }
+        .encode()?;
         Ok(Announcement { routing_key: routing_key.to_owned(), bytes })
     }
-}
-
-/// A Python worker that listens drops its connection over an event without one of these fields
-/// (`celery.worker.consumer.gossip`).
-#[derive(Serialize)]
-struct Envelope<'a> {
-    body: String,
-    #[serde(rename = "content-encoding")]
-    content_encoding: &'a str,
-    #[serde(rename = "content-type")]
-    content_type: &'a str,
-    headers: Headers<'a>,
-    properties: Properties<'a>,
 }
 
 #[derive(Serialize)]
@@ -336,25 +316,12 @@ struct Headers<'a> {
     hostname: &'a str,
 }
 
-#[derive(Serialize)]
-struct Properties<'a> {
-    delivery_mode: u8,
-    delivery_info: Info<'a>,
-    priority: u8,
-    body_encoding: &'a str,
-    delivery_tag: String,
-}
-
-#[derive(Serialize)]
-struct Info<'a> {
-    exchange: &'a str,
-    routing_key: &'a str,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::raw_map::RawMap;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use serde_json::Value;
     use serde_json::value::RawValue;
 

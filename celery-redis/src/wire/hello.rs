@@ -5,9 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use super::control::ReplyTo;
+use super::publication::{DeliveryMode, Publication};
 use super::python_json;
 
 /// The exchange of all broadcasts.
@@ -53,19 +53,14 @@ impl Hello<'_> {
             ticket: self.ticket,
             reply_to: self.reply_to,
         })?;
-        python_json::to_string(&Envelope {
-            body: STANDARD.encode(body),
-            content_encoding: "utf-8",
-            content_type: "application/json",
+        Publication {
+            body: &body,
             headers: Headers { clock: self.clock, expires: self.expires },
-            properties: Properties {
-                delivery_mode: 2,
-                delivery_info: Info { exchange: MAILBOX_EXCHANGE, routing_key: "" },
-                priority: 0,
-                body_encoding: "base64",
-                delivery_tag: Uuid::new_v4().to_string(),
-            },
-        })
+            delivery_mode: DeliveryMode::Persistent,
+            exchange: MAILBOX_EXCHANGE,
+            routing_key: "",
+        }
+        .encode()
     }
 
     /// Who is in a reply, and what they know: nobody in one that cannot be read. `None` where it
@@ -119,35 +114,9 @@ struct Arguments<'a> {
 }
 
 #[derive(Serialize)]
-struct Envelope<'a> {
-    body: String,
-    #[serde(rename = "content-encoding")]
-    content_encoding: &'a str,
-    #[serde(rename = "content-type")]
-    content_type: &'a str,
-    headers: Headers,
-    properties: Properties<'a>,
-}
-
-#[derive(Serialize)]
 struct Headers {
     clock: u64,
     expires: f64,
-}
-
-#[derive(Serialize)]
-struct Properties<'a> {
-    delivery_mode: u8,
-    delivery_info: Info<'a>,
-    priority: u8,
-    body_encoding: &'a str,
-    delivery_tag: String,
-}
-
-#[derive(Serialize)]
-struct Info<'a> {
-    exchange: &'a str,
-    routing_key: &'a str,
 }
 
 #[cfg(test)]

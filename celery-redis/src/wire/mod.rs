@@ -14,6 +14,7 @@ pub mod hello;
 pub mod isoformat;
 mod json_scan;
 pub mod message;
+mod publication;
 pub mod python_json;
 pub mod python_repr;
 pub mod raw_map;
