@@ -12,6 +12,7 @@ use celery_redis::wire::canvas::{
 };
 use celery_redis::wire::exception::Exception;
 use celery_redis::wire::python_json;
+use celery_redis::wire::raw_list::RawList;
 use celery_redis::wire::result::{Outcome, State, TaskMeta};
 use celery_redis::wire::signature::{Options, Parent, Sending};
 use celery_task::{Call, Ended, TaskDefinition};
@@ -126,8 +127,9 @@ impl Consumer {
         value: &RawValue,
     ) -> Result<Aftermath, CanvasError> {
         let embed = &request.message.body.embed;
-        let (callbacks, chain) = (values(&embed.callbacks), values(&embed.chain));
-        if callbacks.is_empty() && chain.is_empty() {
+        let callbacks = values(&embed.callbacks);
+        let chain = embed.chain.as_ref().filter(|chain| !chain.is_empty());
+        if callbacks.is_empty() && chain.is_none() {
             return Ok(Aftermath::default());
         }
         let value: Value = serde_json::from_str(value.get()).unwrap_or_default();
@@ -151,12 +153,7 @@ impl Consumer {
             } else if let Some(callback) = callbacks.into_iter().next() {
                 dispatch.apply(callback, argument, &options)?;
             }
-            if let Some((next, rest)) = chain.split_last() {
-                let mut options = options.clone();
-                options.insert("chain".to_owned(), Value::Array(rest.to_vec()));
-                dispatch.apply(Canvas::from_json(next)?, argument, &options)?;
-            }
-            Ok(())
+            chain.map_or(Ok(()), |chain| dispatch.apply_next(chain, argument, options))
         })
     }
 
@@ -175,7 +172,7 @@ impl Consumer {
             chord: request.chord(),
             callbacks: values(&embed.callbacks),
             errbacks: values(&embed.errbacks),
-            chain: values(&embed.chain),
+            chain: embed.chain.as_ref().map(RawList::values).unwrap_or_default(),
             replaced_task_nesting: headers.replaced_task_nesting,
         };
         self.sent(&request.message.id, request.root_id(), |dispatch| {
@@ -192,7 +189,8 @@ impl Consumer {
     ) -> Result<Aftermath, TransportError> {
         let embed = &request.message.body.embed;
         let mut aftermath = Aftermath::default();
-        self.fail_chain(values(&embed.chain), outcome, &mut aftermath).await?;
+        let chain = embed.chain.as_ref().map(RawList::values).unwrap_or_default();
+        self.fail_chain(chain, outcome, &mut aftermath).await?;
         let call = ErrbackCall {
             id: &request.message.id,
             root_id: request.root_id(),

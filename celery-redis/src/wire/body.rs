@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::raw_list::RawList;
 use super::raw_map::RawMap;
 use super::typed_json::TypedJsonError;
 use super::{json_scan, typed_json};
@@ -19,6 +20,8 @@ pub struct Body {
     pub embed: Embed,
 }
 
+const SIGNATURES: &str = "a list of signatures";
+
 /// What happens after the task: signatures, kept as the bytes they arrived in.
 #[derive(Debug, Clone, Default)]
 pub struct Embed {
@@ -27,26 +30,22 @@ pub struct Embed {
     /// Sent when it fails.
     pub errbacks: Option<Vec<Box<RawValue>>>,
     /// The rest of its chain, last element next.
-    pub chain: Option<Vec<Box<RawValue>>>,
+    pub chain: Option<RawList>,
     /// The body of the chord whose header it belongs to.
     pub chord: Option<Box<RawValue>>,
 }
 
 impl Embed {
-    /// Null is an embed in which nothing follows.
-    fn decode(embed: &RawValue) -> Result<Self, BodyError> {
-        let parts: RawMap<'_> =
-            element::<Option<RawMap<'_>>>("embed", "a mapping of signatures", embed)?
-                .unwrap_or_default();
-        check_typed(embed)?;
+    fn of(parts: &RawMap<'_>) -> Result<Self, BodyError> {
+        parts.iter().try_for_each(|(_, part)| check_typed(part))?;
         let part = |name: &str| parts.get(name).filter(|value| value.get() != "null");
-        let list = |name: &str| {
-            part(name).map(|value| element(name, "a list of signatures", value)).transpose()
-        };
+        let list =
+            |name: &str| part(name).map(|value| element(name, SIGNATURES, value)).transpose();
+        let chain = part("chain").map(|chain| RawList::new(chain).ok_or_else(no_chain));
         Ok(Self {
             callbacks: list("callbacks")?,
             errbacks: list("errbacks")?,
-            chain: list("chain")?,
+            chain: chain.transpose()?,
             chord: part("chord").map(ToOwned::to_owned),
         })
     }
@@ -55,7 +54,7 @@ impl Embed {
     pub fn is_empty(&self) -> bool {
         self.callbacks.as_ref().is_none_or(Vec::is_empty)
             && self.errbacks.as_ref().is_none_or(Vec::is_empty)
-            && self.chain.as_ref().is_none_or(Vec::is_empty)
+            && self.chain.as_ref().is_none_or(RawList::is_empty)
             && self.chord.is_none()
     }
 }
@@ -80,17 +79,43 @@ pub enum BodyError {
     Shape(String),
 }
 
+/// The three parts, in one pass over the bytes.
+#[derive(Deserialize)]
+struct Parts<'a>(
+    #[serde(borrow)] &'a RawValue,
+    #[serde(borrow)] &'a RawValue,
+    #[serde(borrow)] Option<RawMap<'a>>,
+);
+
 impl Body {
-    /// Reads a protocol 2 body.
+    /// Reads a protocol 2 body. Null is an embed in which nothing follows.
     pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
+        let Ok(Parts(args, kwargs, embed)) = serde_json::from_slice(bytes) else {
+            return Err(complaint(bytes));
+        };
+        Ok(Self {
+            args: arguments(args)?,
+            kwargs: keywords(kwargs)?,
+            embed: Embed::of(&embed.unwrap_or_default())?,
+        })
+    }
+}
+
+/// What is the matter with a body that has not the three parts.
+fn complaint(bytes: &[u8]) -> BodyError {
+    let found = || {
         let parts: &RawValue = json(bytes)?;
         let parts: Vec<&RawValue> = serde_json::from_str(parts.get())
             .map_err(|_| BodyError::Shape("it is no list".to_owned()))?;
         let [args, kwargs, embed] = parts.as_slice() else {
             return Err(BodyError::Shape(format!("it has {} elements", parts.len())));
         };
-        Ok(Self { args: arguments(args)?, kwargs: keywords(kwargs)?, embed: Embed::decode(embed)? })
-    }
+        arguments(args)?;
+        keywords(kwargs)?;
+        element::<Option<RawMap<'_>>>("embed", "a mapping of signatures", embed)
+    };
+    let shape = || BodyError::Shape("it is something else".to_owned());
+    found().err().unwrap_or_else(shape)
 }
 
 /// Reads JSON bytes, and says what is the matter with those that only Python takes for JSON.
@@ -99,6 +124,10 @@ pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BodyErr
         let is_pythons = std::str::from_utf8(bytes).is_ok_and(json_scan::has_words_for_floats);
         if is_pythons { BodyError::NotFinite(error) } else { BodyError::NotJson(error) }
     })
+}
+
+fn no_chain() -> BodyError {
+    BodyError::Shape(format!("chain must be {SIGNATURES}"))
 }
 
 /// Positional arguments.

@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::accept::Accept;
+use super::body_text;
 use super::compression::Compression;
 use super::json_scan;
 use super::message::DecodeError;
@@ -52,7 +51,7 @@ pub(super) fn rewrite_as_json(
     if is_json && compression(headers)?.is_none() {
         return Ok(());
     }
-    let body = STANDARD.encode(json_body(outer, headers, properties, &everything)?);
+    let body = body_text::encode(json_body(outer, headers, properties, &everything)?);
     outer.set("body", &body).map_err(DecodeError::NotJson)?;
     outer.set("content-encoding", "utf-8").map_err(DecodeError::NotJson)?;
     outer.set("content-type", Serializer::Json.content_type()).map_err(DecodeError::NotJson)?;
@@ -98,7 +97,7 @@ fn encoded(outer: &RawMap<'_>, properties: &RawMap<'_>) -> Result<Vec<u8>, Decod
         .ok_or(BODY)
         .and_then(|body| serde_json::from_str(body.get()).map_err(|_| BODY))?;
     match properties.read::<Text<'_>>("body_encoding").as_ref().map(|Text(name)| name.as_ref()) {
-        Some("base64") => STANDARD.decode(&*body.0).map_err(|_| DecodeError::NotBase64),
+        Some("base64") => body_text::decode(&body.0).map_err(|_| DecodeError::NotBase64),
         _ => Ok(body.0.into_owned().into_bytes()),
     }
 }

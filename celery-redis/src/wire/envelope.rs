@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::python_json;
 use super::raw_map::RawMap;
+use super::{body_text, python_json};
 
 /// Header of ours that counts how often a message was taken back from a process that died.
 pub const DELIVERY_COUNT: &str = "x-delivery-count";
@@ -44,8 +44,9 @@ pub struct DeliveryInfo<'a> {
 /// A whole envelope as a producer writes it.
 #[derive(Debug, Serialize)]
 pub struct Envelope<'a, H: Serialize> {
-    /// Base64 of the serialised body.
-    pub body: String,
+    /// The serialised body. It is the first field, in base64.
+    #[serde(skip)]
+    pub body: &'a [u8],
     /// Character set of the body before base64.
     #[serde(rename = "content-encoding")]
     pub content_encoding: &'a str,
@@ -60,8 +61,18 @@ pub struct Envelope<'a, H: Serialize> {
 
 impl<H: Serialize> Envelope<'_, H> {
     /// The list element's bytes.
+    ///
+    /// Base64 needs no escapes, so that the body is written as it is: it may be most of all bytes.
     pub fn encode(&self) -> serde_json::Result<String> {
-        python_json::to_string(self)
+        const BODY: &str = "{\"body\": \"";
+        let others = python_json::to_string(self)?;
+        let length = BODY.len() + self.body.len().div_ceil(3) * 4 + others.len() + 2;
+        let mut text = String::with_capacity(length);
+        text.push_str(BODY);
+        body_text::encode_onto(self.body, &mut text);
+        text.push_str("\", ");
+        text.push_str(others.strip_prefix('{').unwrap_or(&others));
+        Ok(text)
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod body;
+mod body_text;
 pub mod call_record;
 pub mod canvas;
 pub mod compression;
@@ -17,6 +18,7 @@ pub mod message;
 mod publication;
 pub mod python_json;
 pub mod python_repr;
+pub mod raw_list;
 pub mod raw_map;
 pub mod record;
 pub mod result;

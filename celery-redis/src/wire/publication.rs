@@ -1,10 +1,9 @@
 //! What goes out besides tasks: events, commands to all and their replies, each in kombu's envelope.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::body_text;
 use super::envelope::DeliveryInfo;
 use super::python_json;
 
@@ -30,7 +29,7 @@ impl<H: Serialize> Publication<'_, H> {
     /// The bytes that are published.
     pub(super) fn encode(self) -> serde_json::Result<String> {
         python_json::to_string(&Envelope {
-            body: STANDARD.encode(self.body),
+            body: body_text::encode(self.body),
             content_encoding: "utf-8",
             content_type: "application/json",
             headers: self.headers,

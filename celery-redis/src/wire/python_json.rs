@@ -13,8 +13,16 @@ use serde_json::ser::{Formatter, Serializer};
 /// `Serialize` implementation that reports an error.
 pub fn to_string<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
     let mut bytes = Vec::with_capacity(256);
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, PythonFormatter))?;
+    write(&mut bytes, value)?;
     String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
+/// The same behind what is there already. What has been written before an error stays.
+pub(super) fn write<T: Serialize + ?Sized>(
+    bytes: &mut Vec<u8>,
+    value: &T,
+) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(bytes, PythonFormatter))
 }
 
 struct PythonFormatter;

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::isoformat;
-use super::task_message::{Embedded, TaskMessage};
+use super::raw_list::AllButLast;
+use super::task_message::{Embedded, Rest, TaskMessage};
 pub use super::task_message::{Encoded, Producer};
 
 /// Execution options of a signature: the keyword arguments of Celery's `apply_async`.
@@ -204,6 +205,23 @@ impl Signature {
 
     /// The message, byte for byte as Celery 5.7 sends it (`celery.app.base`, `send_task`).
     pub fn message(&self, sending: &Sending<'_>) -> Result<Encoded, SignatureError> {
+        self.message_with(sending, self.given("chain").map_or(Rest::None, Rest::Values))
+    }
+
+    /// The message of a step of a chain, whatever its own options say of one.
+    pub(super) fn message_before(
+        &self,
+        rest: AllButLast<'_>,
+        sending: &Sending<'_>,
+    ) -> Result<Encoded, SignatureError> {
+        self.message_with(sending, Rest::Text(rest))
+    }
+
+    fn message_with(
+        &self,
+        sending: &Sending<'_>,
+        chain: Rest<'_>,
+    ) -> Result<Encoded, SignatureError> {
         let fresh_id;
         let id = match self.text("task_id") {
             Some(id) => id,
@@ -227,7 +245,7 @@ impl Signature {
             embed: Embedded {
                 callbacks: self.given("link").map(listed),
                 errbacks: self.given("link_error").map(listed),
-                chain: self.given("chain"),
+                chain,
                 chord: self.given("chord"),
             },
             queue: self.queue_name().unwrap_or(sending.queue),

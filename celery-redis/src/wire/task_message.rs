@@ -1,7 +1,5 @@
 //! A task message of protocol 2 as a producer writes it (`celery.app.amqp`, `as_task_v2`).
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -9,6 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::envelope::{DeliveryInfo, Envelope, Properties};
+use super::raw_list::AllButLast;
 use super::{isoformat, python_json, python_repr};
 
 /// A message ready for its queue.
@@ -74,12 +73,43 @@ pub(super) struct TaskMessage<'a> {
 }
 
 /// The third part of the body.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub(super) struct Embedded<'a> {
     pub(super) callbacks: Option<Value>,
     pub(super) errbacks: Option<Value>,
-    pub(super) chain: Option<&'a Value>,
+    pub(super) chain: Rest<'a>,
     pub(super) chord: Option<&'a Value>,
+}
+
+/// What follows in a chain.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Rest<'a> {
+    /// It is no part of one.
+    #[default]
+    None,
+    /// A list of signatures.
+    Values(&'a Value),
+    /// The list that it was the last of.
+    Text(AllButLast<'a>),
+}
+
+impl Embedded<'_> {
+    fn write(&self, body: &mut Vec<u8>) -> serde_json::Result<()> {
+        body.extend_from_slice(b"{\"callbacks\": ");
+        python_json::write(body, &self.callbacks)?;
+        body.extend_from_slice(b", \"errbacks\": ");
+        python_json::write(body, &self.errbacks)?;
+        body.extend_from_slice(b", \"chain\": ");
+        match &self.chain {
+            Rest::None => body.extend_from_slice(b"null"),
+            Rest::Values(values) => python_json::write(body, values)?,
+            Rest::Text(list) => list.write(body),
+        }
+        body.extend_from_slice(b", \"chord\": ");
+        python_json::write(body, &self.chord)?;
+        body.push(b'}');
+        Ok(())
+    }
 }
 
 impl TaskMessage<'_> {
@@ -89,11 +119,11 @@ impl TaskMessage<'_> {
         producer: &Producer,
         now: DateTime<Utc>,
     ) -> serde_json::Result<Encoded> {
-        let body = python_json::to_string(&(self.args, self.kwargs, &self.embed))?;
+        let body = self.body()?;
         let delivery_tag = Uuid::new_v4().to_string();
         let expires = self.expires.as_deref().and_then(|text| isoformat::parse(text).ok());
         let bytes = Envelope {
-            body: STANDARD.encode(body),
+            body: &body,
             content_encoding: "utf-8",
             content_type: "application/json",
             headers: TaskHeaders { message: self, origin: &producer.origin },
@@ -116,6 +146,22 @@ impl TaskMessage<'_> {
             priority: self.priority,
             bytes,
         })
+    }
+
+    fn body(&self) -> serde_json::Result<Vec<u8>> {
+        let chain = match &self.embed.chain {
+            Rest::Text(list) => list.len(),
+            _ => 0,
+        };
+        let mut body = Vec::with_capacity(chain + 256);
+        body.push(b'[');
+        python_json::write(&mut body, self.args)?;
+        body.extend_from_slice(b", ");
+        python_json::write(&mut body, self.kwargs)?;
+        body.extend_from_slice(b", ");
+        self.embed.write(&mut body)?;
+        body.push(b']');
+        Ok(body)
     }
 }
 

@@ -10,7 +10,8 @@ use super::{
     Canvas, CanvasError, Chain, Chord, Group, append, elements, given, merge_options, text,
 };
 use crate::wire::python_json;
-use crate::wire::signature::{Options, Sending, Signature};
+use crate::wire::raw_list::RawList;
+use crate::wire::signature::{Options, Sending, Signature, SignatureError};
 use crate::wire::task_message::Encoded;
 
 /// What a sender knows about tasks by their names.
@@ -84,6 +85,31 @@ impl<'a> Dispatch<'a> {
         self.apply_with(canvas, args, &Map::new(), options.clone(), Trail::Add)
     }
 
+    /// Starts the next step of a chain, its last element, with the others as what follows it.
+    pub fn apply_next(
+        &mut self,
+        chain: &RawList,
+        args: &[Value],
+        mut options: Options,
+    ) -> Result<(), CanvasError> {
+        let Some((next, others)) = chain.split_last() else { return Ok(()) };
+        let next: Value = serde_json::from_str(next).unwrap_or_default();
+        match Canvas::from_json(&next)? {
+            // All that the others need is to be passed on.
+            Canvas::Task(task) if !is_chunks(&task) && !task.options.contains_key("chain") => {
+                let result = self.send(task, args, &Map::new(), &options, |task, sending| {
+                    task.message_before(others, sending)
+                })?;
+                self.follow(result, Trail::Add);
+            }
+            canvas => {
+                options.insert("chain".to_owned(), others.values().into());
+                self.apply(canvas, args, &options)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a canvas its ids, and starts nothing.
     pub fn assign_ids(&mut self, canvas: &mut Canvas) -> ResultId {
         self.freeze(canvas, &Freeze::default())
@@ -114,9 +140,23 @@ impl<'a> Dispatch<'a> {
         options: &Options,
         trail: Trail,
     ) -> Result<ResultId, CanvasError> {
-        if task.subtask_type.as_deref() == Some("chunks") {
+        if is_chunks(&task) {
             return self.apply_with(chunks(&task)?, args, kwargs, options.clone(), trail);
         }
+        let result = self.send(task, args, kwargs, options, Signature::message)?;
+        self.follow(result, trail);
+        Ok(result)
+    }
+
+    /// Sends one task.
+    fn send(
+        &mut self,
+        task: Signature,
+        args: &[Value],
+        kwargs: &Map<String, Value>,
+        options: &Options,
+        message: impl FnOnce(&Signature, &Sending<'_>) -> Result<Encoded, SignatureError>,
+    ) -> Result<ResultId, CanvasError> {
         let canvas = Canvas::Task(task).with_partial(args, kwargs).with_options(options);
         let Canvas::Task(mut task) = canvas else { unreachable!("a task stays a task") };
         let id = match text(&task.options, "task_id") {
@@ -127,15 +167,13 @@ impl<'a> Dispatch<'a> {
                 id
             }
         };
-        let message = task.message(&Sending {
+        let sending = Sending {
             ignore_result: self.directory.ignore_result(&task.task),
             queue: self.directory.queue(&task.task),
             ..self.sending
-        })?;
-        self.plan.steps.push(Step::Send(message));
-        let result = self.results.task(id);
-        self.follow(result, trail);
-        Ok(result)
+        };
+        self.plan.steps.push(Step::Send(message(&task, &sending)?));
+        Ok(self.results.task(id))
     }
 
     /// `_chain.run`: its first task is sent with the others in its chain field.
@@ -381,7 +419,7 @@ impl<'a> Dispatch<'a> {
         let record = python_json::to_string(&json!({"result": self.results.as_tuple(header)}))
             .map_err(|source| {
                 let task = "celery.chord".to_owned();
-                crate::wire::signature::SignatureError::Json { task, source }
+                SignatureError::Json { task, source }
             })?;
         let group_id = self.results.id(header).to_owned();
         self.plan.steps.push(Step::SaveGroup { group_id, record });
@@ -462,6 +500,10 @@ fn parts(canvas: &Canvas) -> usize {
         }
         Canvas::Chord(chord) => chord.body.as_deref().map_or(0, parts),
     }
+}
+
+fn is_chunks(task: &Signature) -> bool {
+    task.subtask_type.as_deref() == Some("chunks")
 }
 
 /// A partition into chunks is a group of star maps (`celery.canvas.chunks`).
