@@ -3,7 +3,7 @@
 
 FROM rust:1.95.0-slim-bookworm AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libpq-dev \
+    && apt-get install -y --no-install-recommends libpq-dev make \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .

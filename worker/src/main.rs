@@ -5,6 +5,12 @@ use std::sync::Arc;
 
 use shared_models::{Database, DatabaseError};
 use tasks::{JwtAuth, JwtSettings};
+use tikv_jemallocator::Jemalloc;
+
+/// What one thread allocates another frees, for each message: jemalloc does not lock for it.
+/// Its settings are in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 #[derive(Debug, thiserror::Error)]
 enum SetupError {

@@ -13,6 +13,11 @@ use std::sync::Arc;
 
 use celery_redis::transport::connection::Connection;
 use secrecy::ExposeSecret;
+use tikv_jemallocator::Jemalloc;
+
+/// As the real worker has it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     worker::cli::main(|env, _, registry| -> Result<(), tasks::SetupError> {
