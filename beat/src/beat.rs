@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use celery_redis::SentEvents;
 use celery_redis::transport::beat_state::{BeatState, BeatStateError, Heartbeat, Role};
 use celery_redis::transport::connection::Backoff;
 use celery_redis::wire::signature::Producer;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::entry::Entry;
-use crate::leading::{Leading, Memory, Progress};
+use crate::leading::{Leading, Memory, Progress, Voice};
 use crate::source::Journal;
 use crate::watchdog::Progressing;
 
@@ -35,7 +36,7 @@ pub struct Beat {
     journal: Arc<Journal>,
     node: String,
     process: String,
-    producer: Producer,
+    voice: Voice,
     max_silence: Duration,
     progress: Progressing,
 }
@@ -99,8 +100,16 @@ impl Beat {
         max_silence: Duration,
     ) -> Self {
         let process = format!("{node}/{}", Uuid::new_v4());
-        let (producer, progress) = (Producer::current(), Progressing::default());
-        Self { state, entries, journal, node, process, producer, max_silence, progress }
+        let voice = Voice { producer: Producer::current(), events: None };
+        let progress = Progressing::default();
+        Self { state, entries, journal, node, process, voice, max_silence, progress }
+    }
+
+    /// Telling monitors of each message that it sends.
+    pub fn telling_what_it_sends(mut self) -> Self {
+        let keys = self.state.keys().clone();
+        self.voice.events = Some(SentEvents::new(&self.voice.producer, Arc::default(), keys));
+        self
     }
 
     /// What a watchdog looks at.
@@ -196,7 +205,7 @@ impl Beat {
             *leading = Leading::begin(&self.state, lease, &entries, changes, memory, now).await?;
         }
         let Some(term) = leading.as_mut().filter(|_| !heartbeat.paused) else { return Ok(()) };
-        match term.send(&self.state, &self.producer, memory, now).await? {
+        match term.send(&self.state, &self.voice, memory, now).await? {
             Progress::Idle => {}
             Progress::Sent(fired) => self.journal.note(fired),
             Progress::Outdated => (*known, *leading) = (None, None),

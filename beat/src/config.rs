@@ -27,8 +27,19 @@ pub struct Config {
     pub source: Source,
     /// The name of this beat; with another one on the same machine, each needs its own.
     pub node: String,
+    /// `CELERY_TASK_SEND_SENT_EVENT`: whether monitors are told of each message that is sent.
+    pub sendings: Sendings,
     /// `BEAT_MAX_SILENCE`, in seconds: a beat that could not tick for so long ends.
     pub max_silence: Duration,
+}
+
+/// Whether what is sent is told of (Celery's `task_send_sent_event`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sendings {
+    /// Each message.
+    Told,
+    /// None.
+    Untold,
 }
 
 /// What the command line says; it comes before the settings.
@@ -91,6 +102,10 @@ impl Config {
                 }
             },
             node: overrides.node.unwrap_or_else(default_node),
+            sendings: match env.boolean("CELERY_TASK_SEND_SENT_EVENT")? {
+                Some(true) => Sendings::Told,
+                _ => Sendings::Untold,
+            },
             max_silence: env
                 .seconds("BEAT_MAX_SILENCE", 10.0..=86_400.0)?
                 .unwrap_or(DEFAULT_MAX_SILENCE),

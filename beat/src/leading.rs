@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use celery_redis::SentEvents;
 use celery_redis::transport::beat_state::{
     BeatState, BeatStateError, Lease, Outcome, Outgoing, Sending, Slot,
 };
@@ -37,6 +38,14 @@ pub(crate) struct Memory {
     /// The slot of each entry that this process has sent last, if any, since it was last known.
     sent: HashMap<String, Option<DateTime<Utc>>>,
     consumption: Consumption,
+}
+
+/// How this process's messages are made, and told of.
+#[derive(Debug)]
+pub(crate) struct Voice {
+    pub(crate) producer: Producer,
+    /// `None` where nobody is to be told.
+    pub(crate) events: Option<SentEvents>,
 }
 
 /// What was done at an instant.
@@ -107,7 +116,7 @@ impl Leading {
     pub(crate) async fn send(
         &mut self,
         state: &BeatState,
-        producer: &Producer,
+        voice: &Voice,
         memory: &mut Memory,
         now: DateTime<Utc>,
     ) -> Result<Progress, BeatStateError> {
@@ -117,7 +126,7 @@ impl Leading {
         }
         let mut slots = Vec::with_capacity(runs.len());
         for run in &runs {
-            self.slots(run, producer, now, &mut slots);
+            self.slots(run, &voice.producer, now, &mut slots);
         }
         let Sending::Leading { outcomes, tails } = state.send(&self.lease, &slots).await? else {
             return Ok(Progress::Outdated);
@@ -137,6 +146,12 @@ impl Leading {
                 }
                 _ => {}
             }
+        }
+        if let Some(events) = &voice.events {
+            let sent =
+                slots.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Sent);
+            let messages = sent.filter_map(|(slot, _)| Some(&slot.message.as_ref()?.message));
+            events.tell(state.connection(), messages).await;
         }
         for tail in tails {
             announce::consumption(memory.consumption.note(tail, now).as_ref());

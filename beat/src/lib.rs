@@ -25,7 +25,7 @@ pub use beat::{Beat, Silent};
 pub use built_in::built_in;
 pub use chain::Chain;
 pub use check::{Check, check};
-pub use config::{Config, InvalidBroker, Overrides, Scheduler};
+pub use config::{Config, InvalidBroker, Overrides, Scheduler, Sendings};
 pub use list::{ListedBeat, ListedEntry, Listing, known_entries, list, list_known};
 pub use reconcile::is_sent;
 pub use watchdog::Progressing;

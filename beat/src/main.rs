@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use beat::source::{Follower, SourceError};
-use beat::{Beat, Chain, Check, Config, InvalidBroker, Overrides, Scheduler, Silent, check, list};
+use beat::{
+    Beat, Chain, Check, Config, InvalidBroker, Overrides, Scheduler, Sendings, Silent, check, list,
+};
 use celery_redis::transport::beat_state::BeatStateError;
 use chrono::SecondsFormat;
 use clap::Parser;
@@ -27,7 +29,7 @@ Exit status:
 Signals: HUP loads the entries again, TERM and INT end beat.
 
 Settings: CELERY_BROKER_URL, BROKER_GLOBAL_KEYPREFIX, BEAT_QUEUE, BEAT_FILE, BEAT_SCHEDULER,
-DATABASE_URL, BEAT_MAX_SILENCE, RUST_LOG.";
+DATABASE_URL, BEAT_MAX_SILENCE, CELERY_TASK_SEND_SENT_EVENT, RUST_LOG.";
 
 /// The loop notices by itself when it cannot tick; this is for a loop that does not go on at all.
 const WATCHDOG_DELAY: Duration = Duration::from_secs(60);
@@ -172,6 +174,10 @@ async fn send(config: Config) -> Result<ExitCode, Failure> {
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let beat =
         Beat::new(state, follower.entries(), follower.journal(), config.node, config.max_silence);
+    let beat = match config.sendings {
+        Sendings::Told => beat.telling_what_it_sends(),
+        Sendings::Untold => beat,
+    };
     let limit = config.max_silence + WATCHDOG_DELAY;
     beat.progress().watch(limit, stop_at_once).map_err(Failure::Runtime)?;
     tokio::select! {

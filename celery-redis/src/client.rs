@@ -143,7 +143,8 @@ impl Client {
 
     /// Telling monitors of each call that it sends, stamped with `clock`.
     pub fn telling_what_it_sends(mut self, clock: Arc<Clock>) -> Self {
-        self.sent = Some(SentEvents::new(&self.producer, clock));
+        let keys = self.publisher.keys().clone();
+        self.sent = Some(SentEvents::new(&self.producer, clock, keys));
         self
     }
 
@@ -163,7 +164,7 @@ impl Client {
         self.publisher.publish(&message).await?;
         let result = self.result(&message.id);
         if let Some(sent) = &self.sent {
-            sent.tell(&self.publisher, &[message]).await;
+            sent.tell(self.connection(), [&message]).await;
         }
         Ok(result)
     }
@@ -202,7 +203,7 @@ impl Client {
             self.publisher.perform_once(self.connection(), sends).await?;
         }
         if let Some((sent, messages)) = told {
-            sent.tell(&self.publisher, &messages).await;
+            sent.tell(self.connection(), &messages).await;
         }
         Ok(Applied { result: self.canvas_result(&results, result), children })
     }

@@ -11,5 +11,6 @@ pub mod wire;
 
 pub use client::{Applied, AsyncResult, CanvasResult, Client, ClientError, GetError};
 pub use clock::Clock;
+pub use sent_events::SentEvents;
 pub use wire::canvas::Canvas;
 pub use wire::signature::Signature;

@@ -11,6 +11,7 @@ app = Celery("canvas_worker", broker=URL, backend=os.environ["CELERY_RESULT_BACK
 app.conf.task_acks_late = True
 app.conf.worker_prefetch_multiplier = 1
 app.conf.broker_connection_retry_on_startup = True
+app.conf.task_send_sent_event = os.environ.get("CELERY_TASK_SEND_SENT_EVENT") == "true"
 
 
 @app.task(name="bench.add")

@@ -6,9 +6,11 @@ use std::time::Duration;
 use celery_redis::transport::connection::TransportError;
 use celery_redis::transport::delivery::{Conclusion, Settled};
 use celery_redis::transport::operation::{Completed, Operation};
+use celery_redis::wire::event::{Happened, TaskEvent};
 
 use crate::aftermath::{Aftermath, Body, Errbacks};
 use crate::consumer::Consumer;
+use crate::events::Sendings;
 use crate::settle::Lent;
 
 /// How long to wait for another process that sends a chord's body, before its claim is looked at
@@ -43,7 +45,12 @@ impl Consumer {
     ) -> Result<Settled, TransportError> {
         let (mut operations, mut bodies, mut errbacks) = aftermath.into_parts();
         let settled = loop {
-            match self.step(lent, operations).await? {
+            let sendings = self.sendings(&operations);
+            let step = self.step(lent, operations).await?;
+            if !matches!(step, Step::Settled(Settled::LeaseLost)) {
+                self.events.sent(sendings);
+            }
+            match step {
                 Step::Settled(settled) => break settled,
                 Step::Completes(still_lent, completed) => {
                     lent = still_lent;
@@ -58,6 +65,18 @@ impl Consumer {
             Box::pin(self.run_errbacks(errbacks)).await;
         }
         Ok(settled)
+    }
+
+    /// What is to be told of the messages among `operations`, when they are sent.
+    fn sendings(&self, operations: &[Operation]) -> Vec<TaskEvent> {
+        if self.config.sendings == Sendings::Untold {
+            return Vec::new();
+        }
+        let sends = operations.iter().filter_map(|operation| match operation {
+            Operation::Send(message) => Happened::sent(message),
+            _ => None,
+        });
+        sends.collect()
     }
 
     /// What closes the chords, or looks at them again.

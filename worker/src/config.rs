@@ -13,7 +13,7 @@ use settings::{ConfigError, Env};
 
 use crate::annotations::Annotations;
 use crate::control::{Mingle, RemoteControl};
-use crate::events::{SentEvents, TaskEvents};
+use crate::events::{Sendings, TaskEvents};
 use crate::heartbeat;
 use crate::slots::Autoscale;
 
@@ -59,7 +59,7 @@ pub struct WorkerConfig {
     /// When it tells of its tasks.
     pub task_events: TaskEvents,
     /// Whether it tells of the calls that its tasks make.
-    pub sent_events: SentEvents,
+    pub sendings: Sendings,
     /// So many slots lost to runs that cannot be stopped make the process begin anew; `None` for
     /// no number of them.
     pub stuck_slots: Option<usize>,
@@ -146,9 +146,9 @@ impl WorkerConfig {
                 Some(true) => TaskEvents::Always,
                 _ => TaskEvents::OnRequest,
             },
-            sent_events: match env.boolean("CELERY_TASK_SEND_SENT_EVENT")? {
-                Some(true) => SentEvents::Told,
-                _ => SentEvents::Untold,
+            sendings: match env.boolean("CELERY_TASK_SEND_SENT_EVENT")? {
+                Some(true) => Sendings::Told,
+                _ => Sendings::Untold,
             },
             stuck_slots: match env.integer("WORKER_STUCK_SLOTS", 0..=65_535)? {
                 Some(0) => None,

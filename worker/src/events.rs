@@ -46,6 +46,7 @@ pub(crate) struct Events {
 enum Queued {
     Worker(WorkerEvent, Stamp),
     Task(TaskEvent, Stamp),
+    Sent(TaskEvent, Stamp),
     /// Tells when all before it was sent.
     End(oneshot::Sender<()>),
 }
@@ -184,6 +185,14 @@ impl Events {
         }
     }
 
+    /// This worker has sent messages. Whoever sends tells of it, also while nobody asks for the
+    /// events of tasks.
+    pub(crate) fn sent(&self, messages: Vec<TaskEvent>) {
+        for event in messages {
+            self.put(Queued::Sent(event, self.stamp()));
+        }
+    }
+
     /// Says the last event, if there is one, and waits until all are sent, but not for long.
     pub(crate) async fn end(&self, last: Option<WorkerEvent>) {
         if let Some(last) = last {
@@ -224,10 +233,10 @@ impl Events {
     }
 }
 
-/// Whether the calls that tasks make are told of (Celery's `task_send_sent_event`).
+/// Whether what is sent is told of (Celery's `task_send_sent_event`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SentEvents {
-    /// Each, by whoever sends it.
+pub enum Sendings {
+    /// Each message: the calls that tasks make, and what follows from their ends.
     Told,
     /// None.
     Untold,
@@ -264,12 +273,14 @@ impl Announced {
 }
 
 impl EventQueue {
-    /// Sends what is told, in its order. Never ends.
+    /// Sends what is told, in its order: by the worker as `sender`, of what it has sent as
+    /// `producer`. Never ends.
     pub(crate) async fn send(
         mut self,
         events: &Events,
         dispatcher: &EventDispatcher,
         sender: &Sender,
+        producer: &Sender,
     ) {
         let mut told = Vec::with_capacity(BATCH);
         let mut tasks = Vec::with_capacity(BATCH);
@@ -280,6 +291,11 @@ impl EventQueue {
                     Queued::Worker(event, stamp) => {
                         publish_tasks(&mut tasks, events, dispatcher, sender).await;
                         publish(sender.worker(&event, stamp), events, dispatcher).await;
+                    }
+                    // Each by itself, as Celery's.
+                    Queued::Sent(event, stamp) => {
+                        publish_tasks(&mut tasks, events, dispatcher, sender).await;
+                        publish(producer.task(&event, stamp), events, dispatcher).await;
                     }
                     Queued::End(sent) => {
                         publish_tasks(&mut tasks, events, dispatcher, sender).await;

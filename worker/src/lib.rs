@@ -35,7 +35,7 @@ mod worker;
 
 pub use config::WorkerConfig;
 pub use control::{Mingle, RemoteControl};
-pub use events::{SentEvents, TaskEvents};
+pub use events::{Sendings, TaskEvents};
 pub use shutdown::{Shutdown, Stage};
 pub use slots::Autoscale;
 pub use stuck::Finish;

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use crate::config::{RateLimits, WorkerConfig};
 use crate::consumer::Consumer;
 use crate::control::{Panel, RemoteControl};
-use crate::events::{EventQueue, Events, SentEvents};
+use crate::events::{EventQueue, Events, Sendings};
 use crate::limits::Limits;
 use crate::revoked::RevokedTasks;
 use crate::shutdown::{Shutdown, Stage};
@@ -117,9 +117,9 @@ impl Worker {
         let client = Client::new(publisher.clone(), Arc::clone(&self.backend))
             .with_routes(self.config.routes.clone())
             .knowing(self.registry.names());
-        let client = match self.config.sent_events {
-            SentEvents::Told => client.telling_what_it_sends(Arc::clone(&clock)),
-            SentEvents::Untold => client,
+        let client = match self.config.sendings {
+            Sendings::Told => client.telling_what_it_sends(Arc::clone(&clock)),
+            Sendings::Untold => client,
         };
         let consumer = Arc::new(Consumer {
             app: TaskApp::build(&self.config.node, client).await?,
@@ -285,6 +285,7 @@ async fn tell_and_obey(
     let dispatcher =
         EventDispatcher::new(broker.connection().settings().clone(), broker.keys().clone());
     let sender = Sender { node: consumer.config.node.clone(), pid: std::process::id() };
+    let producer = Sender::of_sendings(&consumer.producer);
     let controlled = async {
         if consumer.config.remote_control == RemoteControl::Off {
             // Whoever waits hears that there is nothing to wait for.
@@ -298,7 +299,8 @@ async fn tell_and_obey(
             heartbeat::beat(&consumer.events, &consumer.state, interval).await;
         }
     };
-    tokio::join!(beating, queue.send(&consumer.events, &dispatcher, &sender), controlled,);
+    let told = queue.send(&consumer.events, &dispatcher, &sender, &producer);
+    tokio::join!(beating, told, controlled);
 }
 
 /// Consumes until the shutdown begins, which it does by itself when too many slots are stuck.

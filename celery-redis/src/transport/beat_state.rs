@@ -94,6 +94,11 @@ impl BeatState {
         }
     }
 
+    /// The keys of the broker.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// The connection to the broker.
     pub fn connection(&self) -> &Connection {
         &self.connection

@@ -1,6 +1,6 @@
-//! Publishing events, on a connection of their own.
+//! Publishing events: a worker's on a connection of their own.
 
-use super::connection::{ConnectionSettings, TransportError};
+use super::connection::{Connection, ConnectionSettings, TransportError};
 use super::keys::Keys;
 use super::side_connection::SideConnection;
 use crate::wire::event::Announcement;
@@ -26,4 +26,18 @@ impl EventDispatcher {
         pipeline.publish(channel, event.bytes.as_bytes()).ignore();
         self.connection.run("publish an event", &pipeline).await
     }
+}
+
+/// Publishes messages on a connection that there is anyway. Nobody listening is no error.
+pub(crate) async fn announce(
+    connection: &Connection,
+    keys: &Keys,
+    events: &[Announcement],
+) -> Result<(), TransportError> {
+    let database = connection.settings().database();
+    let mut pipeline = redis::pipe();
+    for event in events {
+        pipeline.publish(keys.events(database, &event.routing_key), &event.bytes).ignore();
+    }
+    connection.pipeline("publish events", &pipeline).await
 }

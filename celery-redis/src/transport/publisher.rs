@@ -6,7 +6,6 @@ use super::connection::{Backoff, Connection, TransportError};
 use super::keys::Keys;
 use super::operation::{Completed, Operation};
 use super::settlements;
-use crate::wire::event::Announcement;
 use crate::wire::signature::Encoded;
 
 /// Sends to the queues under one key prefix.
@@ -57,14 +56,6 @@ impl Publisher {
         settlements::perform_once(connection, &self.keys, operations).await
     }
 
-    /// Publishes an event. Nobody listening is no error.
-    pub async fn announce(&self, event: &Announcement) -> Result<(), TransportError> {
-        let database = self.connection.settings().database();
-        let mut command = redis::cmd("PUBLISH");
-        command.arg(self.keys.events(database, &event.routing_key)).arg(&event.bytes);
-        self.connection.query("publish an event", &command).await
-    }
-
     /// Binds a queue under its own name, for producers that send through a named exchange.
     pub async fn bind(&self, queue: &str) -> Result<(), TransportError> {
         self.bind_to(queue, queue, queue).await
@@ -82,6 +73,11 @@ impl Publisher {
         pipeline.sadd(self.keys.binding(exchange), &member).ignore();
         pipeline.sadd(self.keys.permanent_binding(exchange), &member).ignore();
         self.connection.pipeline("bind a queue", &pipeline).await
+    }
+
+    /// The keys of the broker.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The connection that messages go through.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::message::Message;
 use super::publication::{DeliveryMode, Publication};
-use super::task_message::Encoded;
+use super::task_message::{Encoded, Producer};
 use super::{isoformat, python_json};
 
 /// The exchange of all events, and the start of their channels' names.
@@ -262,6 +262,11 @@ pub struct Announcement {
 }
 
 impl Sender {
+    /// Who tells of what `producer` sends, which Celery does under the name of the process.
+    pub fn of_sendings(producer: &Producer) -> Self {
+        Self { node: producer.origin.clone(), pid: std::process::id() }
+    }
+
     /// A worker's event as it is published.
     pub fn worker(&self, event: &WorkerEvent, stamp: Stamp) -> serde_json::Result<Announcement> {
         let name = event.sign.name();
