@@ -35,7 +35,7 @@ def listening(app: Celery) -> Iterator[Heard]:
         thread = threading.Thread(target=receiver.capture, kwargs={"wakeup": False})
         thread.start()
         try:
-            assert ready.wait(10)
+            assert ready.wait(30)
             yield heard
         finally:
             receiver.should_stop = True

@@ -40,7 +40,7 @@ def ask(app: Celery, command: str, **arguments: Any) -> Any:
 def ask_node(app: Celery, node: str, command: str, **arguments: Any) -> Any:
     """A worker's reply to a command."""
     replies = app.control.broadcast(
-        command, arguments=arguments, destination=[node], reply=True, timeout=5, limit=1
+        command, arguments=arguments, destination=[node], reply=True, timeout=30, limit=1
     )
     assert len(replies) == 1, f"no reply to {command}"
     return replies[0][node]

@@ -135,8 +135,9 @@ def test_a_task_whose_worker_died_can_be_retried(app, programs, redis):
 
 def test_an_early_acknowledged_task_is_acknowledged_before_it_runs(app, programs, redis):
     programs.interop_worker(CELERY_TASK_ACKS_LATE="false", CELERY_TASK_TRACK_STARTED="true")
-    result = app.send_task("bench.sleep", (1,))
+    result = app.send_task("bench.hold", ("release",))
 
     until(lambda: result.state == "STARTED", "it runs")
     assert settled(redis)
-    assert result.get(timeout=30) == 1
+    redis.set("release", 1)
+    assert result.get(timeout=30) == "release"

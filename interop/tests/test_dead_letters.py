@@ -50,13 +50,14 @@ def test_a_message_whose_processes_die_is_poison_at_the_third(app, programs, red
     assert record["queue"] == "celery"
     assert json.loads(message)["headers"]["id"] == sent.id
     assert waiting(redis) == 0
-    assert "is a dead letter (poison): 3 processes died while they had it" in reaper.output()
+    said = "is a dead letter (poison): 3 processes died while they had it"
+    until(lambda: said in reaper.output(), "the log says so")
 
 
 def test_a_retry_of_the_task_is_no_death(app, programs, redis, reaper):
     programs.interop_worker("-c", "1", **LEASE)
 
-    app.send_task("bench.record", ("key", 0.01, 5)).get(timeout=20)
+    app.send_task("bench.record", ("key", 0.01, 5)).get(timeout=30)
 
     assert letters(redis) == []
     assert len(begun(redis)) == 6
@@ -82,7 +83,7 @@ def test_poison_beside_healthy_messages_takes_none_with_it(app, programs, redis,
     programs.interop_worker("-c", "4", **LEASE)
 
     for result in healthy:
-        result.get(timeout=20)
+        result.get(timeout=30)
     assert len(letters(redis)) == 1
 
 
@@ -108,7 +109,7 @@ def test_an_unreadable_message_keeps_its_bytes(programs, redis_server, redis_dat
     assert record["time"] > 1_700_000_000
     with Redis(port=redis_server.port, db=redis_database) as as_bytes:
         assert as_bytes.hget(f"{DEAD}_messages", tag) == UNREADABLE[name]
-    assert "is a dead letter (undecodable)" in worker.output()
+    until(lambda: "is a dead letter (undecodable)" in worker.output(), "the log says so")
     assert unacked(redis) == 0
 
 
@@ -221,7 +222,7 @@ def test_a_retry_puts_the_exact_bytes_back_at_the_list_they_came_from(app, progr
     assert letters(redis) == []
     assert dead(programs, "list")["total"] == 0
     programs.interop_worker("-c", "1", **LEASE, **env)
-    assert sent.get(timeout=20) is None
+    assert sent.get(timeout=30) is None
 
 
 def test_all_are_retried_with_one_command(programs, redis, three_letters):

@@ -1,13 +1,13 @@
 """Events: what `celery events`, Flower and exporters hear of our workers."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from celery import Celery
 
 from hearing import Heard, listening
 from messages import unacked
+from steering import ask, ours
 from waiting import until
 
 
@@ -20,7 +20,7 @@ def heard(app: Celery) -> Iterator[Heard]:
 def test_a_worker_says_that_it_lives_from_its_start_to_its_end(app, programs, heard):
     worker = programs.interop_worker("-c", "1", "-n", "ours@here")
     until(lambda: heard.last("worker-heartbeat"), "it beats")
-    app.send_task("bench.noop").get(timeout=10)
+    app.send_task("bench.noop").get(timeout=30)
     until(
         lambda: (heard.last("worker-heartbeat") or {}).get("processed") == 1, "it counts its task"
     )
@@ -49,9 +49,12 @@ def test_a_tasks_life_is_told_with_the_option(app, programs, heard):
     unknown = app.send_task("bench.unknown")
     late = app.send_task("bench.noop", expires=-1)
     later = app.send_task("bench.noop", countdown=1)
-    for result in (good, again, later):
-        result.get(timeout=10)
-    until(lambda: len(heard.types(later.id)) == 3, "the last is told of")
+    # Each is told of when it is settled, which its caller may learn a moment earlier.
+    ends = {good: 3, bad: 3, again: 6, unknown: 1, late: 1, later: 3}
+    until(
+        lambda: all(len(heard.types(result.id)) >= count for result, count in ends.items()),
+        "the end of each is told of",
+    )
 
     assert heard.types(good.id) == ["task-received", "task-started", "task-succeeded"]
     received, _, succeeded = heard.of(good.id)
@@ -61,7 +64,7 @@ def test_a_tasks_life_is_told_with_the_option(app, programs, heard):
     assert succeeded["result"] == "5"
     assert 0 < succeeded["runtime"] < 10
 
-    assert heard.types(bad.id)[-1] == "task-failed"
+    assert heard.types(bad.id) == ["task-received", "task-started", "task-failed"]
     failed = heard.of(bad.id)[-1]
     assert failed["exception"] == "ValueError('boom')"
     assert failed["traceback"].startswith("Traceback (most recent call last):")
@@ -82,34 +85,41 @@ def test_a_tasks_life_is_told_with_the_option(app, programs, heard):
 
 
 def test_task_events_are_told_while_they_are_asked_for(app, programs, heard):
-    programs.interop_worker("-c", "1", "-n", "ours@here")
+    ours(programs)
 
     def switch(to: str) -> str:
-        return app.control.broadcast(f"{to}_events", reply=True, timeout=2)[0]["ours@here"]["ok"]
+        return ask(app, f"{to}_events")["ok"]
 
-    app.send_task("bench.noop").get(timeout=10)
+    def done(count: int) -> None:
+        """So many have ended, and what is told of them is told."""
+
+        def idle() -> bool:
+            figures = heard.last("worker-heartbeat") or {}
+            return (figures.get("active"), figures.get("processed")) == (0, count)
+
+        until(idle, f"it has done {count}")
+
+    app.send_task("bench.noop").get(timeout=30)
+    done(1)
     assert switch("enable") == "task events enabled"
     assert switch("enable") == "task events already enabled"
     told = app.send_task("bench.noop")
-    told.get(timeout=10)
+    told.get(timeout=30)
     until(lambda: len(heard.types(told.id)) == 3, "it is told of")
     assert switch("disable") == "task events disabled"
     assert switch("disable") == "task events already disabled"
-    app.send_task("bench.noop").get(timeout=10)
-    until(lambda: (heard.last("worker-heartbeat") or {}).get("processed") == 3, "it has done all")
+    app.send_task("bench.noop").get(timeout=30)
+    done(3)
 
     assert {event["uuid"] for event in heard.events if "uuid" in event} == {told.id}
 
 
 def test_task_events_of_the_option_stay_on(app, programs, heard):
-    worker = programs.interop_worker("-c", "1", "-E", "-n", "ours@here")
-    until(lambda: " ready" in worker.output(), "it listens to commands")
+    ours(programs, "-c", "1", "-E")
 
-    reply = app.control.broadcast("disable_events", reply=True, timeout=2)
-
-    assert reply == [{"ours@here": {"ok": "task events already disabled"}}]
+    assert ask(app, "disable_events") == {"ok": "task events already disabled"}
     told = app.send_task("bench.noop")
-    told.get(timeout=10)
+    told.get(timeout=30)
     until(lambda: len(heard.types(told.id)) == 3, "it is told of")
 
 
@@ -117,8 +127,9 @@ def test_a_refused_message_is_told_of(app, programs, heard):
     programs.interop_worker("-c", "1", "-E")
     rejected = app.send_task("bench.refuse", ("reject",))
     again = app.send_task("bench.refuse", ("requeue",))
-    assert again.get(timeout=10) == "second"
+    assert again.get(timeout=30) == "second"
     until(lambda: "task-succeeded" in heard.types(again.id), "the last is told of")
+    until(lambda: "task-rejected" in heard.types(rejected.id), "and the other")
 
     life = ["task-received", "task-started"]
     assert heard.types(rejected.id) == [*life, "task-failed", "task-rejected"]
@@ -128,48 +139,16 @@ def test_a_refused_message_is_told_of(app, programs, heard):
 
 
 def test_a_terminated_task_is_told_of(app, programs, redis, heard):
-    programs.interop_worker("-c", "1", "-E")
+    ours(programs, "-c", "1", "-E")
     running = app.send_task("bench.sleep", (60,))
     until(lambda: "task-started" in heard.types(running.id), "it runs")
 
-    app.control.revoke(running.id, terminate=True, signal="SIGKILL", reply=True, timeout=2)
+    ask(app, "revoke", task_id=running.id, terminate=True, signal="SIGKILL")
 
     until(lambda: "task-revoked" in heard.types(running.id), "it is told of")
     event = heard.of(running.id)[-1]
     assert (event["terminated"], event["signum"], event["expired"]) == (True, 9, False)
     until(lambda: unacked(redis) == 0, "its message is settled")
-
-
-def test_what_tasks_send_is_told_of_as_python_tells_it(app, programs, heard):
-    """Celery's `task_send_sent_event`, with the client there and with ours here."""
-    programs.interop_worker("-c", "1", CELERY_TASK_SEND_SENT_EVENT="true")
-    app.conf.task_send_sent_event = True
-    call = app.signature("bench.add", (2,), {"y": 3}, countdown=0.1)
-    spawned = app.send_task("bench.spawn", (call | app.signature("bench.noop"),))
-    child_id = spawned.get(timeout=10)[0][1][0][0]
-    until(lambda: heard.of(child_id), "the child is told of")
-
-    def sent(task_id: str) -> dict[str, Any]:
-        (event,) = [event for event in heard.of(task_id) if event["type"] == "task-sent"]
-        return event
-
-    mine, theirs = sent(child_id), sent(spawned.id)
-    assert {key: type(value) for key, value in mine.items() if key not in ("eta", "parent_id")} == {
-        key: type(value) for key, value in theirs.items() if key not in ("eta", "parent_id")
-    }
-    assert set(mine) == set(theirs)
-    expected = {
-        "name": "bench.add",
-        "args": "(2,)",
-        "kwargs": "{'y': 3}",
-        "root_id": spawned.id,
-        "parent_id": spawned.id,
-        "queue": "celery",
-        "exchange": "",
-        "routing_key": "celery",
-    }
-    assert {key: mine[key] for key in expected} == expected
-    assert mine["eta"].endswith("+00:00")
 
 
 def test_a_worker_says_nothing_of_its_own_life_where_that_is_off(app, programs, heard):

@@ -87,8 +87,8 @@ def measure(
             until(lambda: listening(redis, database) == listeners, "the exporter listens")
         until(lambda: "enabled" in worker.output(), "task events are on")
         with celery_app(url) as app:
-            app.send_task("bench.noop").get(timeout=20)
-            app.send_task("bench.incr", kwargs={"no_such": 1}).get(timeout=20, propagate=False)
+            app.send_task("bench.noop").get(timeout=30)
+            app.send_task("bench.incr", kwargs={"no_such": 1}).get(timeout=30, propagate=False)
         until(lambda: complete(scrape(port)), "both tasks are counted")
         return scrape(port)
 

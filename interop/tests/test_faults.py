@@ -43,20 +43,22 @@ def test_a_living_worker_keeps_its_long_task(app, programs, redis):
 
     until(lambda: result.ready() or waiting(redis) > 0 or unacked(redis) != 1, "it ends", 60)
 
-    assert result.get(timeout=5) == 25
+    assert result.get(timeout=30) == 25
 
 
 def test_a_warm_shutdown_finishes_what_runs_and_leaves_the_rest_in_the_queue(app, programs, redis):
     worker = programs.interop_worker("-c", "1")
-    running = app.send_task("bench.sleep", (2,))
+    running = app.send_task("bench.hold", ("release",))
     until(lambda: unacked(redis) == 1, "the task runs")
     for _ in range(5):
         app.send_task("bench.noop")
 
     worker.send(signal.SIGTERM)
+    until(lambda: " shutdown: " in worker.output(), "it has heard")
+    redis.set("release", 1)
 
     assert worker.wait() == 0
-    assert running.get(timeout=5) == 2
+    assert running.get(timeout=30) == "release"
     assert waiting(redis) == 5
     assert unacked(redis) == 0
 

@@ -42,15 +42,15 @@ def restricted(redis, request, redis_server, redis_database):
 
 def test_the_documented_commands_are_enough(app, restricted, redis):
     worker = restricted.interop_worker("-c", "2", WORKER_LEASE_SECONDS="2")
-    assert app.send_task("bench.add", (1, 2)).get(timeout=20) == 3
-    assert app.send_task("bench.add", (1, 2), countdown=1).get(timeout=20) == 3
-    assert app.send_task("bench.retry", (1, 0.1)).get(timeout=20) == 1
-    assert app.send_task("bench.progress", (2, 0.1)).get(timeout=20) == 2
-    assert len(app.control.ping(timeout=2)) == 1
+    assert app.send_task("bench.add", (1, 2)).get(timeout=30) == 3
+    assert app.send_task("bench.add", (1, 2), countdown=1).get(timeout=30) == 3
+    assert app.send_task("bench.retry", (1, 0.1)).get(timeout=30) == 1
+    assert app.send_task("bench.progress", (2, 0.1)).get(timeout=30) == 2
+    assert len(app.control.broadcast("ping", reply=True, timeout=30, limit=1)) == 1
     revoked = app.send_task("bench.noop", countdown=1)
-    app.control.revoke(revoked.id, reply=True, timeout=2)
+    app.control.revoke(revoked.id, reply=True, timeout=30, limit=1)
     with pytest.raises(TaskRevokedError):
-        revoked.get(timeout=20)
+        revoked.get(timeout=30)
     redis.lpush("celery", "not json")
     until(lambda: redis.zcard("_celery_redis.dead") == 1, "a dead letter")
     running = app.send_task("bench.sleep", (60,))

@@ -51,7 +51,7 @@ def test_a_malformed_message_is_answered_executed_or_buried(
         assert process.is_running()
         if case.task_id is not None:
             # Raises where the caller of this id would wait in vain or could not read the answer.
-            site_app.AsyncResult(case.task_id).get(timeout=5, propagate=False)
+            site_app.AsyncResult(case.task_id).get(timeout=30, propagate=False)
         else:
             executed = redis.get(case.key) == "1"
             assert executed or redis.hlen(DEAD_LETTERS) == buried + 1

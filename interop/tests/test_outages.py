@@ -212,13 +212,19 @@ def restart_slowly(server: ConfiguredRedis) -> None:
         for number in range(4000):
             pipeline.set(f"ballast-{number}", "x" * 100, ex=60)
         pipeline.execute()
-    # As RDB it is loaded with other events in between.
+    # As RDB it is loaded with other events in between, a few keys a second until `load` is called.
     client.bgrewriteaof()
     until(lambda: client.info("persistence")["aof_base_size"] > 10_000, "the AOF is rewritten")
     server.kill()
     server.start(
-        *("--key-load-delay", "1000"), *("--loading-process-events-interval-bytes", "1024")
+        *("--key-load-delay", "100000"), *("--loading-process-events-interval-bytes", "1024")
     )
+
+
+def load(client: redis_client.Redis) -> None:
+    """Lets it load the rest at once; it is still at it."""
+    assert client.info("persistence")["loading"] == 1
+    client.config_set("key-load-delay", 0)
 
 
 def test_redis_is_loading_when_the_worker_starts(server, programs):
@@ -229,7 +235,7 @@ def test_redis_is_loading_when_the_worker_starts(server, programs):
     until(
         lambda: "loading the dataset" in worker.output(), "the worker says what it waits for", SOON
     )
-    assert client.info("persistence")["loading"] == 1
+    load(client)
     until(lambda: "is ready" in worker.output(), "the worker is ready")
 
     assert client.info("persistence")["loading"] == 0
@@ -248,7 +254,7 @@ def test_redis_is_loading(server, programs):
         lambda: "loading the dataset" in worker.output(), "the worker says what it waits for", SOON
     )
     client = server.client()
-    assert client.info("persistence")["loading"] == 1
+    load(client)
     until(lambda: client.info("persistence")["loading"] == 0, "Redis has loaded", 60)
     back = time.monotonic()
 
@@ -279,12 +285,13 @@ def test_a_claim_that_reaches_redis_late_takes_no_message_for_good(server, proxy
     client = server.client()
     until(lambda: proxy.seen["BLMOVE"] >= 4, "the worker waits for messages")
     proxy.cut_command("claim", Cut.HOLD)
-    first = send(client, "bench.sleep", 3)
+    first = send(client, "bench.hold", "release")
     until(lambda: RECEIVED.search(worker.output()), "the worker has fetched again", 10)
     second = send(client, "bench.noop")
 
     proxy.released.set()
     until(lambda: unacked(client) == 2, "the late claim has taken the second message")
+    client.set("release", 1)
 
     succeeded(client, first, second, seconds=20)
     until(lambda: unacked(client) == 0, "the message is settled")
@@ -296,10 +303,11 @@ def test_a_redis_that_forgot_a_settlement_has_the_message_done_again(server, pro
     the new one knows the message as held by a process that has long forgotten it."""
     worker = start(programs, server.url(), "-c", "2", **LEASE)
     client = server.client()
-    task_id = send(client, "bench.sleep", 1)
+    task_id = send(client, "bench.hold", "release")
     until(lambda: unacked(client) == 1, "the task runs")
     aof = server.folder / "appendonlydir"
     shutil.copytree(aof, server.folder / "lagging")
+    client.set("release", 1)
     succeeded(client, task_id)
 
     server.kill()
@@ -309,6 +317,7 @@ def test_a_redis_that_forgot_a_settlement_has_the_message_done_again(server, pro
 
     client = server.client()
     until(lambda: unacked(client) == 1, "the message is recorded as held")
+    client.set("release", 1)
     succeeded(client, task_id)
     assert len(RECEIVED.findall(worker.output())) == 2
     until(lambda: unacked(client) == 0, "the message is settled")

@@ -3,6 +3,7 @@
 import pytest
 
 from messages import unacked, waiting
+from steering import ready
 from waiting import until
 
 
@@ -46,8 +47,7 @@ def test_what_beat_sends_is_done_by_python(programs, redis, python_worker):
 
 
 def test_a_worker_of_each_kind_share_a_queue(app, programs, redis, python_worker):
-    programs.interop_worker("-c", "2")
-    app.send_task("bench.noop").get(timeout=30)
+    ready(programs.interop_worker("-c", "2"))
 
     results = [app.send_task("bench.incr", ("calls",)) for _ in range(400)]
 

@@ -45,10 +45,11 @@ def test_two_workers_share_a_queue(app, programs, redis):
     programs.interop_worker("-c", "1")
     programs.interop_worker("-c", "1")
 
-    sent = [app.send_task("bench.sleep", (2,)) for _ in range(2)]
+    sent = [app.send_task("bench.hold", ("release",)) for _ in range(2)]
 
     # Each has one slot: two tasks can be out at once only if each took one.
     until(lambda: unacked(redis) == 2, "both workers hold a task")
+    redis.set("release", 1)
     for result in sent:
         result.get(timeout=30)
 
@@ -64,7 +65,7 @@ def test_two_workers_do_each_task_once(app, programs, redis):
 
 def test_a_worker_takes_no_more_than_it_has_slots_for(app, programs, redis):
     for _ in range(10):
-        app.send_task("bench.sleep", (3,))
+        app.send_task("bench.hold", ("never",))
 
     programs.interop_worker("-c", "2")
 

@@ -46,7 +46,7 @@ def leases(redis):
 )
 def test_everything_is_accounted_for_after_an_end_under_load(app, programs, redis, signals):
     worker = programs.interop_worker("-c", "8")
-    due = datetime.now(timezone.utc) + timedelta(seconds=6)
+    due = datetime.now(timezone.utc) + timedelta(seconds=12)
     later = [app.send_task("bench.record", (f"later-{n}", 0, 0), eta=due) for n in range(50)]
     now = [app.send_task("bench.record", (f"now-{n}", 0.2, 0)) for n in range(300)]
     until(lambda: len(ended(redis)) > 20 and scheduled(redis) == 50, "it is in the middle")
@@ -54,6 +54,7 @@ def test_everything_is_accounted_for_after_an_end_under_load(app, programs, redi
     tell(worker, signals)
 
     assert worker.wait() == 0
+    assert datetime.now(timezone.utc) < due, "this machine is too slow for the test"
     settled = len(redis.keys("celery-task-meta-*"))
     assert 20 <= settled < len(now)
     assert settled + waiting(redis) == len(now)
@@ -63,7 +64,7 @@ def test_everything_is_accounted_for_after_an_end_under_load(app, programs, redi
     at = time.monotonic()
     programs.interop_worker("-c", "8")
     for result in [*now, *later]:
-        result.get(timeout=20)
+        result.get(timeout=30)
     assert time.monotonic() - at < 20
     keys = [event.key for event in ended(redis)]
     assert len(set(keys)) == len(now) + len(later)
@@ -84,7 +85,7 @@ def test_a_cold_end_puts_running_messages_back_at_once(app, programs, redis, sig
     until(lambda: waiting(redis) == 20, "all are back")
 
     assert time.monotonic() - at < 1
-    assert worker.wait(5) == 0
+    assert worker.wait() == 0
     assert held_by_nobody(redis)
     back = [json.loads(message) for message in reversed(redis.lrange("celery", 0, -1))]
     assert [message["headers"]["id"] for message in back] == ids
@@ -100,7 +101,7 @@ def test_a_cold_end_does_not_wait_for_a_blocked_thread(app, programs, redis):
 
     worker.send(signal.SIGQUIT)
 
-    assert worker.wait(5) == 0
+    assert worker.wait() == 0
     assert waiting(redis) == 1
     assert held_by_nobody(redis)
 
@@ -116,15 +117,15 @@ def test_the_time_for_running_tasks_is_a_setting(app, programs, redis):
 
     assert worker.wait(10) == 0
     assert 1.9 < time.monotonic() - at < 4
-    assert short.get(timeout=1) is None
+    assert short.get(timeout=30) is None
     assert waiting(redis) == 1
     assert held_by_nobody(redis)
 
 
 def test_an_ending_worker_fetches_nothing_more_and_others_go_on(app, programs, redis):
     ending = programs.interop_worker("-c", "1")
-    last = app.send_task("bench.record", ("last", 4, 0))
-    until(lambda: len(begun(redis)) == 1, "it runs")
+    last = app.send_task("bench.hold", ("release",))
+    until(lambda: unacked(redis) == 1, "it runs")
     tell(ending, [signal.SIGTERM])
     queued = [app.send_task("bench.record", (str(n), 0, 0)) for n in range(10)]
     assert waiting(redis) == 10
@@ -132,17 +133,19 @@ def test_an_ending_worker_fetches_nothing_more_and_others_go_on(app, programs, r
     other = programs.interop_worker("-c", "1")
 
     for result in queued:
-        result.get(timeout=10)
+        result.get(timeout=30)
     assert not last.ready()
+    redis.set("release", 1)
     assert ending.wait() == 0
-    assert last.get(timeout=1) is None
-    assert {event.pid for event in ended(redis) if event.key != "last"} == {other.pid}
+    assert last.get(timeout=30) == "release"
+    assert {event.pid for event in ended(redis)} == {other.pid}
 
 
 def test_a_second_worker_takes_over_what_a_cold_end_gives_back(app, programs, redis):
     """Default lease and visibility timeout: neither is waited for."""
     ending = programs.interop_worker("-c", "10")
-    results = [app.send_task("bench.record", (str(n), 1, 0)) for n in range(10)]
+    # For longer than the other needs to start.
+    results = [app.send_task("bench.record", (str(n), 5, 0)) for n in range(10)]
     until(lambda: len(begun(redis)) == 10, "all run")
     programs.interop_worker("-c", "10")
     until(lambda: redis.hlen("_celery_redis.processes") == 2, "both are known")
@@ -150,8 +153,9 @@ def test_a_second_worker_takes_over_what_a_cold_end_gives_back(app, programs, re
     at = time.monotonic()
     ending.send(signal.SIGQUIT)
 
-    for result in results:
-        result.get(timeout=10)
+    until(lambda: len(begun(redis)) == 20, "the other has begun all")
     assert time.monotonic() - at < 5
+    for result in results:
+        result.get(timeout=30)
     assert len(begun(redis)) == 20
     assert len(ended(redis)) == 10

@@ -91,14 +91,14 @@ def test_a_worker_with_stuck_threads_begins_anew_and_loses_nothing(app, programs
     worker = programs.interop_worker("-c", "2", WORKER_STUCK_SLOTS="1")
     until(lambda: len(processes(redis)) == 1, "the worker is registered")
     before = processes(redis)
-    stuck = app.send_task("bench.block", (3600,), time_limit=0.5)
-    running = app.send_task("bench.sleep", (2,))
+    stuck = app.send_task("bench.block", (3600,), time_limit=3)
+    running = app.send_task("bench.sleep", (5,))
     until(lambda: unacked(redis) == 2, "both run")
     behind = [app.send_task("bench.add", (number, 1)) for number in range(10)]
 
     with pytest.raises(TimeLimitExceeded):
         stuck.get(timeout=30)
-    assert running.get(timeout=30) == 2
+    assert running.get(timeout=30) == 5
     assert [result.get(timeout=30) for result in behind] == list(range(1, 11))
 
     until(lambda: processes(redis).isdisjoint(before) and processes(redis), "a new process works")

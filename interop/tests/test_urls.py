@@ -290,6 +290,7 @@ def test_a_server_that_does_not_answer_is_given_up_after_the_connect_timeout(wor
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"127.0.0.1:{silent.getsockname()[1]}/0"
         process = worker(f"redis://{place}{query}", **env)
+        connection, _ = silent.accept()
         started = time.monotonic()
 
         until(lambda: "cannot serve" in process.output(), "the worker says what it waits for", 10)
@@ -297,6 +298,7 @@ def test_a_server_that_does_not_answer_is_given_up_after_the_connect_timeout(wor
         assert time.monotonic() - started < 2.5
         assert f"redis://{place}" in process.output()
         assert process.is_running()
+        connection.close()
 
 
 @pytest.mark.parametrize(

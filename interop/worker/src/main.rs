@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             .register::<tasks::echo>()
             .register::<tasks::typed>()
             .register::<tasks::sleep>()
+            .register::<tasks::hold>()
             .register_blocking::<tasks::block>()
             .register::<tasks::hog>()
             .register::<tasks::incr>()

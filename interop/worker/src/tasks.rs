@@ -102,6 +102,22 @@ pub(crate) fn block(seconds: f64) -> TaskResult<f64> {
     Ok(seconds)
 }
 
+/// Runs until `key` is there, in the broker's Redis: for as long as a test wants it to.
+#[celery::task(name = "bench.hold")]
+pub(crate) async fn hold(key: String) -> TaskResult<String> {
+    let context = TaskContext::current();
+    let connection = context.state::<Connection>();
+    loop {
+        let there: Result<bool, _> =
+            connection.query("ask for a key", redis::cmd("EXISTS").arg(&key)).await;
+        match there {
+            Ok(true) => return Ok(key),
+            // Redis may be away: that is no reason to end.
+            Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
 /// `INCR key` in the broker's Redis: how often a task really ran.
 #[celery::task(name = "bench.incr")]
 pub(crate) async fn incr(key: String) -> TaskResult<i64> {
