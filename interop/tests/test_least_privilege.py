@@ -51,6 +51,8 @@ def test_the_documented_commands_are_enough(app, restricted, redis):
     app.control.revoke(revoked.id, reply=True, timeout=30, limit=1)
     with pytest.raises(TaskRevokedError):
         revoked.get(timeout=30)
+    for _ in range(2):
+        assert app.send_task("bench.echo", ("x" * 100_000,)).get(timeout=30) == "x" * 100_000
     redis.lpush("celery", "not json")
     until(lambda: redis.zcard("_celery_redis.dead") == 1, "a dead letter")
     running = app.send_task("bench.sleep", (60,))

@@ -118,3 +118,25 @@ def test_a_long_run_of_ours_is_not_stale_to_whoever_drains(
     assert len(begun(redis)) == len(ended(redis)) == 1
     assert waiting(redis) == 0
     until(lambda: unacked(redis) == 0, "it is acknowledged")
+
+
+def test_a_large_message_of_a_killed_worker_of_ours_is_done_by_celerys(
+    app, programs, redis, python_worker
+):
+    """Once it was held for a moment: until then only a worker of ours brings it back."""
+    ours = programs.interop_worker("-c", "1", **COMMON)
+    large = {"filling": "x" * 200_000}
+    app.send_task("bench.noop", headers=large).get(timeout=20)
+    result = app.send_task("bench.record", ("key", 300, 0), headers=large)
+    until(lambda: len(begun(redis)) == 1, "ours has begun")
+    tag = redis.hkeys("unacked")[0]
+    assert tag.endswith(".apart")
+    until(lambda: redis.hstrlen("unacked", tag) > 200_000, "it is recorded in kombu's form")
+
+    ours.kill()
+    python_worker("-P", "prefork", "-c", "2", **COMMON)
+
+    until(lambda: len(begun(redis)) == 2, "Celery's worker has begun", 60)
+    assert begun(redis)[1].key == "key"
+    assert redis.keys("_celery_redis.apart.*") == []
+    app.control.revoke(result.id, terminate=True)

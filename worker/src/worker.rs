@@ -266,10 +266,12 @@ fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
     let broker = &consumer.broker;
     let (due, dead, lists, settlements) =
         (Arc::clone(broker), Arc::clone(broker), Arc::clone(broker), Arc::clone(broker));
+    let large = Arc::clone(broker);
     parts.spawn(async move { promoter::promote(&due).await });
     parts.spawn(async move { reaper::reap(&dead).await });
     parts.spawn(async move { lists.watch_lists().await });
     parts.spawn(async move { settlements.send_settlements().await });
+    parts.spawn(async move { large.record_large_messages().await });
     let scaled = Arc::clone(consumer);
     parts.spawn(async move { scaled.slots.scale_down().await });
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
+use super::apart::Apart;
 use super::arrival::Arrivals;
 use super::connection::{Connection, TransportError};
 use super::delivery::Delivery;
@@ -16,11 +17,11 @@ use super::lease::{Description, Process};
 use super::reclaim::sequence;
 use super::scripts::Call;
 use super::settlements::Settlements;
-use super::{reclaim, scripts};
+use super::{apart, reclaim, scripts};
 use crate::wire::envelope::{Redelivery, envelope_of_unacked, mark_redelivered, unacked_suffix};
 
 /// Bytes after which one claim takes no more: its reply has to arrive within the time of a command.
-const CLAIM_BYTES: usize = 4 << 20;
+pub(super) const CLAIM_BYTES: usize = 4 << 20;
 
 /// How a worker consumes.
 #[derive(Debug, Clone)]
@@ -58,6 +59,7 @@ pub struct Broker {
     /// Held by the one claim that is under way.
     claiming: tokio::sync::Mutex<()>,
     live: Mutex<HashSet<String>>,
+    pub(super) apart: Apart,
     arrivals: Arrivals,
     pub(super) settlements: Settlements,
     pub(super) deferred: tokio::sync::Notify,
@@ -67,10 +69,10 @@ pub struct Broker {
 
 /// The queues that are consumed now.
 #[derive(Debug)]
-struct Consumed {
+pub(super) struct Consumed {
     queues: Vec<String>,
     /// Every list of theirs, in the order they are served.
-    lists: Vec<List>,
+    pub(super) lists: Vec<List>,
 }
 
 impl Consumed {
@@ -93,10 +95,10 @@ impl Consumed {
 
 /// One list of a queue.
 #[derive(Debug)]
-struct List {
-    key: String,
-    queue: String,
-    suffix: String,
+pub(super) struct List {
+    pub(super) key: String,
+    pub(super) queue: String,
+    pub(super) suffix: String,
 }
 
 /// What a claim found.
@@ -119,7 +121,13 @@ pub(super) struct Claiming<'a> {
 impl Claiming<'_> {
     /// The tag of its delivery number `index`.
     pub(super) fn tag(&self, process: &Process, index: u64) -> String {
-        format!("{}.{}", process.id, self.first + index)
+        // What differs comes first: Redis compares tags.
+        format!("{}.{}", self.first + index, process.id)
+    }
+
+    /// The same for one that is kept apart; `settle.lua` knows it by its tag.
+    pub(super) fn tag_apart(&self, process: &Process, index: u64) -> String {
+        format!("{}.apart", self.tag(process, index))
     }
 }
 
@@ -156,6 +164,7 @@ impl Broker {
             concluded: AtomicU64::new(0),
             claiming: tokio::sync::Mutex::default(),
             live: Mutex::default(),
+            apart: Apart::default(),
             arrivals,
             deferred: tokio::sync::Notify::new(),
             clock_ahead: AtomicI64::new(0),
@@ -168,6 +177,9 @@ impl Broker {
     /// Must not be cancelled: what was taken would come back only with the next renewal.
     pub async fn claim(self: &Arc<Self>, limit: usize) -> Result<Claim, TransportError> {
         let consumed = self.consumed();
+        if let Some(claim) = self.claim_apart(&consumed, limit).await? {
+            return Ok(claim);
+        }
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let claiming = self.begin_claim(limit).await;
         let process = self.process();
@@ -178,13 +190,16 @@ impl Broker {
             .chain(lists)
             .collect();
         let mut call = Call::new(&scripts::CLAIM, &keys);
-        call.arg(limit).arg(format!("{}.", process.id)).arg(claiming.first).arg(CLAIM_BYTES);
+        call.arg(limit).arg(format!(".{}", process.id)).arg(claiming.first).arg(CLAIM_BYTES);
         for list in &consumed.lists {
             call.arg(&list.suffix);
         }
         let reply = self.connection.call("fetch messages", &call).await;
         let deliveries = reply.map(|reply| self.received(&process, &consumed, &claiming, reply));
         drop(claiming);
+        if let Ok(Some(deliveries)) = &deliveries {
+            self.apart.look_at(deliveries);
+        }
         Ok(deliveries?.map_or(Claim::LeaseGone, Claim::Deliveries))
     }
 
@@ -267,6 +282,7 @@ impl Broker {
                 .key(self.keys.unacked())
                 .key(self.keys.unacked_index())
                 .key(&process.held)
+                .key(self.keys.apart(&delivery.tag))
                 .key(&delivery.list)
                 .arg(&delivery.tag)
                 .arg(mark_redelivered(&message, Redelivery::Restored))
@@ -365,6 +381,9 @@ impl Broker {
 
     pub(super) fn forget(&self, tag: &str) {
         self.live().remove(tag);
+        if apart::is_apart(tag) {
+            self.apart.forget(tag);
+        }
     }
 
     pub(super) fn queue_of(&self, list: &str) -> String {

@@ -124,6 +124,11 @@ impl Delivery {
         &self.message
     }
 
+    /// The list it came from.
+    pub(super) fn list(&self) -> &str {
+        &self.list
+    }
+
     /// The queue it came from.
     pub fn queue(&self) -> &str {
         &self.queue
@@ -158,7 +163,8 @@ impl Delivery {
     pub async fn conclude(self, operations: Vec<Operation>) -> Result<Conclusion, TransportError> {
         let settlement =
             Settlement { tag: self.tag.clone(), held: self.process.held.clone(), operations };
-        Ok(match self.broker.settlements.settle(settlement).await? {
+        let (connection, keys) = (self.broker.connection(), self.broker.keys());
+        Ok(match self.broker.settlements.settle(connection, keys, settlement).await? {
             Reply::Settled => Conclusion::Settled(Settled::Done),
             Reply::Lost => Conclusion::Settled(Settled::LeaseLost),
             Reply::Completes(chords) => Conclusion::Completes { delivery: self, chords },
@@ -252,10 +258,14 @@ impl Delivery {
         Ok(if buried { Settled::Done } else { Settled::LeaseLost })
     }
 
-    /// unacked, unacked_index and held come first in every script that settles.
+    /// unacked, unacked_index, held and apart come first in every script that settles.
     pub(super) fn name_keys(&self, script: &mut redis::ScriptInvocation<'_>) {
         let keys = self.broker.keys();
-        script.key(keys.unacked()).key(keys.unacked_index()).key(&self.process.held);
+        script
+            .key(keys.unacked())
+            .key(keys.unacked_index())
+            .key(&self.process.held)
+            .key(keys.apart(&self.tag));
     }
 
     async fn persist(

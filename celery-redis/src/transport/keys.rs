@@ -111,6 +111,17 @@ impl Keys {
         self.key(&format!("_celery_redis.held.{process}"))
     }
 
+    /// List of one, the message of a delivery that is kept apart; without a tag what all of these
+    /// names begin with.
+    pub fn apart(&self, tag: &str) -> String {
+        self.key(&format!("_celery_redis.apart.{tag}"))
+    }
+
+    /// A large value on its way to where a script puts it in the same transaction.
+    pub(super) fn upload(&self) -> String {
+        self.key(&format!("_celery_redis.upload.{}", uuid::Uuid::new_v4()))
+    }
+
     /// Held by the one worker that reaps just now.
     pub fn reaper(&self) -> String {
         self.key("_celery_redis.reaper")

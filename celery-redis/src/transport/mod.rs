@@ -1,5 +1,6 @@
 //! Queues, deliveries and results in Redis: the only code that names a key.
 
+mod apart;
 pub mod arrival;
 pub mod beat_state;
 pub mod broker;

@@ -1,11 +1,11 @@
 //! What a settlement does besides acknowledging: each is one operation of `settle.lua`.
 
 use bytes::Bytes;
-use redis::Value;
+use redis::{Cmd, Value};
 
+use super::apart::LARGE;
 use super::dead_letters::DeadLetter;
 use super::keys::{self, Keys};
-use super::scripts::Call;
 use crate::wire::canvas::{Plan, Step};
 use crate::wire::signature::Encoded;
 
@@ -137,6 +137,22 @@ impl Operation {
             }
         })
     }
+
+    /// A result that is not to pass through a script.
+    pub(super) fn large_result(&self) -> Option<&StoredResult> {
+        match self {
+            Self::Store(result) if result.record.len() >= LARGE => Some(result),
+            _ => None,
+        }
+    }
+
+    /// Storing a result whose record is under another key already.
+    pub(super) fn add_uploaded(&self, call: &mut Cmd, upload: &str) {
+        if let Self::Store(result) = self {
+            call.arg("stored").arg(&result.key).arg(result.ttl_seconds).arg(upload);
+        }
+    }
+
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Send(message) => message.bytes.len(),
@@ -148,7 +164,7 @@ impl Operation {
         }
     }
 
-    pub(super) fn add_to(&self, call: &mut Call, keys: &Keys) {
+    pub(super) fn add_to(&self, call: &mut Cmd, keys: &Keys) {
         match self {
             Self::Send(message) => {
                 call.arg("send")

@@ -130,6 +130,7 @@ fn refuses_changes(error: &RedisError) -> bool {
 /// Whether the error is about the server's state or the way to it, not about the command.
 pub(super) fn is_outage(error: &RedisError) -> bool {
     match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ExecAbort) => aborted_by_outage(error),
         ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed => true,
         ErrorKind::Server(kind) => {
             matches!(
@@ -143,6 +144,17 @@ pub(super) fn is_outage(error: &RedisError) -> bool {
         }
         _ => error.is_connection_dropped() || error.is_timeout() || says_outage(error),
     }
+}
+
+/// Whether what Redis refused of a transaction's commands, it refused because of its state.
+fn aborted_by_outage(error: &RedisError) -> bool {
+    let refusals = error.clone().into_server_errors();
+    refusals.is_some_and(|refusals| {
+        refusals.iter().any(|(_, refusal)| match refusal.kind() {
+            Some(ServerErrorKind::ExecAbort) => false,
+            _ => is_outage(&RedisError::from(refusal.clone())),
+        })
+    })
 }
 
 /// Errors without a kind of their own. A script reports what stopped it inside its own error.

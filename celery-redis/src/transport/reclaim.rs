@@ -10,7 +10,7 @@ use super::dead_letters::{DeadLetter, Reason};
 use super::delivery::epoch_seconds;
 use super::keys::{Keys, PRIORITY_STEPS};
 use super::lease::Process;
-use super::scripts;
+use super::{apart, scripts};
 use crate::wire::envelope::{Redelivery, delivery_count, envelope_of_unacked, mark_redelivered};
 
 /// Deliveries put back in one step: Redis serves others in between, and large messages fit into
@@ -110,6 +110,7 @@ impl Broker {
                 .key(keys.dead())
                 .key(keys.dead_records())
                 .key(keys.dead_messages())
+                .key(keys.apart(""))
                 .arg(&process.id)
                 .arg(if cause == Cause::Died { "dead" } else { "leaving" })
                 .arg(epoch_seconds(now))
@@ -179,14 +180,16 @@ pub(super) async fn read(
         for (tag, _) in batch {
             command.arg(tag);
         }
+        // First those that are kept apart: they go into their records, never back.
+        let apart = apart::read(connection, keys, batch.iter().map(|(tag, _)| tag)).await?;
         let records: Vec<Option<Vec<u8>>> =
             connection.query("read held messages", &command).await?;
-        for ((tag, list), record) in batch.iter().zip(records) {
+        for (((tag, list), record), apart) in batch.iter().zip(records).zip(apart) {
             // Without a record the message was settled, or restored by kombu: only the tag is left.
             held.push(Held {
                 tag: tag.clone(),
                 list: list.clone(),
-                record: record.unwrap_or_default(),
+                record: apart.or(record).unwrap_or_default(),
             });
         }
     }
@@ -205,5 +208,5 @@ pub(super) fn queue_of_list(keys: &Keys, list: &str) -> String {
 
 /// A tag's place in the order of its process's claims.
 pub(super) fn sequence(tag: &str) -> u64 {
-    tag.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    tag.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }

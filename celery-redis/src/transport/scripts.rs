@@ -11,11 +11,27 @@ macro_rules! script {
     };
 }
 
+/// Scripts that are called in transactions. There each is sent whole: one that Redis did not know
+/// would be left out, and the transaction's other commands done.
+pub(super) const CLAIM_APART: &str = include_str!("scripts/claim_apart.lua");
+pub(super) const RECORD_APART: &str = include_str!("scripts/record_apart.lua");
+pub(super) const SETTLE_IN_TRANSACTION: &str = include_str!("scripts/settle.lua");
+
 /// A call of a script, written as the one command that it is: for those that are called for every
 /// message, where `ScriptInvocation` would copy each argument by itself.
 pub(super) struct Call {
     pub(super) script: &'static Script,
     pub(super) command: Cmd,
+}
+
+/// The command that calls a script by its text, for a transaction.
+pub(super) fn whole<K: AsRef<str>>(text: &str, keys: &[K]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(text).arg(keys.len());
+    for key in keys {
+        command.arg(key.as_ref());
+    }
+    command
 }
 
 impl Call {

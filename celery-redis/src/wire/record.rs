@@ -36,6 +36,18 @@ pub fn compress(record: &str, state: &State, compression: Compression) -> io::Re
     Ok([MAGIC, name.as_bytes(), b"\0", &compressed].concat())
 }
 
+/// Whether a record, of which this is the beginning, is a SUCCESS: the answer that `settle.lua`
+/// gives itself.
+pub fn has_succeeded(start: &[u8]) -> bool {
+    if let Some(named) = start.strip_prefix(MAGIC) {
+        let name = named.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        return name > 0 && named.get(name) == Some(&0);
+    }
+    let text = String::from_utf8_lossy(start);
+    text.match_indices(r#""status":"#)
+        .any(|(at, key)| text[at + key.len()..].trim_start().starts_with(r#""SUCCESS""#))
+}
+
 /// The JSON of a record, compressed or not.
 pub fn decompress(record: &[u8]) -> Result<Cow<'_, [u8]>, RecordError> {
     let Some(named) = record.strip_prefix(MAGIC) else { return Ok(record.into()) };
@@ -59,6 +71,7 @@ mod tests {
             for state in [State::Success, State::Retry] {
                 let record = compress(plain, &state, compression).unwrap();
                 assert_eq!(*decompress(&record).unwrap(), *plain.as_bytes());
+                assert_eq!(has_succeeded(&record[..32]), state == State::Success);
             }
         }
     }

@@ -90,6 +90,7 @@ async fn a_process_that_renewed_after_a_reaper_looked_keeps_what_it_holds() {
         .key(redis.keys.dead())
         .key(redis.keys.dead_records())
         .key(redis.keys.dead_messages())
+        .key(redis.keys.apart(""))
         .arg(&living.id)
         .arg("dead")
         .arg("1800000000.000000")

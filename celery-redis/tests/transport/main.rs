@@ -6,6 +6,7 @@ mod broker;
 mod chords;
 mod claiming;
 mod dead_letters;
+mod large;
 mod leases;
 mod outages;
 mod scheduled;

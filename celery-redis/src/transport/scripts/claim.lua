@@ -1,14 +1,14 @@
 -- Takes up to `limit` messages and records each as unacked under this process, in one step.
 --
 -- KEYS: alive, unacked, unacked_index, held, list 1 .. list n (in the order they are served)
--- ARGV: limit, tag prefix, first sequence number, bytes after which no more is taken, suffix of the
+-- ARGV: limit, what follows the number in a tag, first sequence number, bytes after which no more is taken, suffix of the
 --       unacked record of list 1 .. list n
 -- Returns false when the process's lease is gone, else {list number, message, ...}; the tags count
 -- up from the first sequence number.
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return false
 end
-local limit, prefix, sequence = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local limit, process, sequence = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 local room = tonumber(ARGV[4])
@@ -22,7 +22,7 @@ local WIDE, MANY = string.rep('-', 65), 16
 local function record(list, messages, count)
   local records, scores, lists = {}, {}, {}
   for at = 1, count do
-    local tag, field = prefix .. sequence, at * 2 - 1
+    local tag, field = sequence .. process, at * 2 - 1
     sequence = sequence + 1
     records[field], records[field + 1] = tag, '[' .. messages[at] .. ARGV[list]
     scores[field], scores[field + 1] = now, tag

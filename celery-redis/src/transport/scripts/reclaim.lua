@@ -1,6 +1,7 @@
 -- Puts deliveries of one process back: to the head of their list, or to the dead letters.
 --
--- KEYS: processes, alive, held, unacked, unacked_index, dead, dead_records, dead_messages
+-- KEYS: processes, alive, held, unacked, unacked_index, dead, dead_records, dead_messages,
+--       what the names of messages that are kept apart begin with
 -- ARGV: process, 'dead' (only if its lease has run out) or 'leaving' (by the process itself),
 --       time in seconds, most dead letters to keep, then for each delivery, the one to be served first last:
 --       tag, list, message, '' or the record of a dead letter
@@ -16,7 +17,9 @@ local returned = 0
 for at = 5, #ARGV, 4 do
   local tag, list, message, record = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   redis.call('HDEL', KEYS[3], tag)
-  if redis.call('HDEL', KEYS[4], tag) == 1 then
+  -- What kombu restores of a message that is kept apart is only its place.
+  local apart = redis.call('DEL', KEYS[9] .. tag)
+  if redis.call('HDEL', KEYS[4], tag) + apart > 0 then
     redis.call('ZREM', KEYS[5], tag)
     if record == '' then
       local pushed = redis.pcall('RPUSH', list, message)

@@ -4,12 +4,14 @@
 --
 -- A delivery whose part completes a chord stays recorded: the chord's body has to be sent first.
 --
--- KEYS: unacked, unacked_index, held, dead, dead_records, dead_messages
+-- KEYS: unacked, unacked_index, held, dead, dead_records, dead_messages, what the names of messages
+--       that are kept apart begin with
 -- ARGV: number of deliveries; the tag of each ('' where nothing is lent); and for each the number of
 --       its operations, and of each operation its kind and:
 --         send: list, message
 --         bury: record, message, most dead letters to keep
 --         store: key, seconds to live or 0, record
+--         stored: key, seconds to live or 0, key of the record, which whoever calls this publishes
 --         start: chord, size, seconds to live or 0
 --         save: chord, seconds to live or 0, record
 --         extend: chord
@@ -60,6 +62,24 @@ local function set(key, ttl, value)
   if ttl > 0 then redis.call('SETEX', key, ttl, value) else redis.call('SET', key, value) end
 end
 
+-- A SUCCESS is never overwritten (celery.backends.base, store_result). A compressed one of ours
+-- names its compression by a word without a slash.
+local function has_succeeded(key)
+  local stored = redis.pcall('GETRANGE', key, 0, 31)
+  return type(stored) == 'string' and (string.find(stored, '"status":%s*"SUCCESS"')
+    or string.find(stored, '^%zcelery%-compressed%z%w+%z'))
+end
+
+-- What is large came before the script, since all that a script reads is copied and hashed.
+local function keep(key, ttl, upload)
+  if has_succeeded(key) then
+    redis.call('DEL', upload)
+  else
+    redis.call('RENAME', upload, key)
+    if ttl > 0 then redis.call('EXPIRE', key, ttl) else redis.call('PERSIST', key) end
+  end
+end
+
 local function store(key, ttl, record)
   -- Mostly nothing is there yet.
   local new
@@ -69,11 +89,7 @@ local function store(key, ttl, record)
     new = redis.call('SET', key, record, 'NX')
   end
   if not new then
-    -- A SUCCESS is never overwritten (celery.backends.base, store_result). A compressed one of ours
-    -- names its compression by a word without a slash.
-    local stored = redis.pcall('GETRANGE', key, 0, 31)
-    if type(stored) == 'string' and (string.find(stored, '"status":%s*"SUCCESS"')
-      or string.find(stored, '^%zcelery%-compressed%z%w+%z')) then return end
+    if has_succeeded(key) then return end
     set(key, ttl, record)
   end
   redis.call('PUBLISH', key, record)
@@ -114,6 +130,9 @@ local function operate(kind, chords)
   if kind == 'store' then
     local key, ttl = take(), tonumber(take())
     store(key, ttl, take())
+  elseif kind == 'stored' then
+    local key, ttl = take(), tonumber(take())
+    keep(key, ttl, take())
   elseif kind == 'send' then
     send(take(), take())
   elseif kind == 'bury' then
@@ -150,7 +169,8 @@ local function operate(kind, chords)
 end
 
 local function skip(kind)
-  local arguments = { send = 2, bury = 3, store = 3, start = 3, save = 3, extend = 1, part = 7, close = 3, fail = 3 }
+  if kind == 'stored' then redis.call('DEL', ARGV[at + 2]) end
+  local arguments = { send = 2, bury = 3, store = 3, stored = 3, start = 3, save = 3, extend = 1, part = 7, close = 3, fail = 3 }
   at = at + arguments[kind]
 end
 
@@ -185,7 +205,11 @@ for delivery = 1, deliveries do
       redis.call('ZADD', KEYS[2], time[1] .. '.' .. string.format('%06d', time[2]), tag)
     end
   else
-    if tag ~= '' then over[#over + 1] = tag end
+    if tag ~= '' then
+      over[#over + 1] = tag
+      -- The tag of one that is kept apart says so (`.apart`).
+      if string.byte(tag, -1) == 116 then redis.call('DEL', KEYS[7] .. tag) end
+    end
     settled[delivery] = 1
   end
 end
