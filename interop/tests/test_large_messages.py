@@ -53,9 +53,7 @@ def test_large_messages_of_a_killed_worker_run_again(app, programs, redis, when)
 
 def test_large_messages_survive_a_worker_that_is_killed_again_and_again(app, programs, redis):
     """Wherever it is on its way: between the commands of a fetch, of a record, of a settlement."""
-    results = [
-        app.send_task("bench.echo", ("z" * 300_000,), headers=LARGE) for _ in range(300)
-    ]
+    results = [app.send_task("bench.echo", ("z" * 300_000,), headers=LARGE) for _ in range(300)]
     for kills in range(6):
         worker = programs.interop_worker("-c", "3", **LEASE)
         done = 20 * (kills + 1)

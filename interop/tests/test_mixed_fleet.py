@@ -127,7 +127,7 @@ def test_a_large_message_of_a_killed_worker_of_ours_is_done_by_celerys(
     ours = programs.interop_worker("-c", "1", **COMMON)
     large = {"filling": "x" * 200_000}
     app.send_task("bench.noop", headers=large).get(timeout=20)
-    result = app.send_task("bench.record", ("key", 300, 0), headers=large)
+    task_id = app.send_task("bench.record", ("key", 300, 0), headers=large).id
     until(lambda: len(begun(redis)) == 1, "ours has begun")
     tag = redis.hkeys("unacked")[0]
     assert tag.endswith(".apart")
@@ -139,4 +139,4 @@ def test_a_large_message_of_a_killed_worker_of_ours_is_done_by_celerys(
     until(lambda: len(begun(redis)) == 2, "Celery's worker has begun", 60)
     assert begun(redis)[1].key == "key"
     assert redis.keys("_celery_redis.apart.*") == []
-    app.control.revoke(result.id, terminate=True)
+    app.control.revoke(task_id, terminate=True)
