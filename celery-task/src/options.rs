@@ -6,6 +6,7 @@ use celery::task::Task;
 use celery_redis::wire::exception::Exception;
 
 use crate::failure::{Ended, Retry};
+use crate::hooks::Hook;
 use crate::rate::Rate;
 
 /// When a message is acknowledged.
@@ -88,6 +89,11 @@ pub struct TaskOptions {
     pub default_retry_delay: Option<Duration>,
     /// Errors after which it is retried without asking for it.
     pub autoretry: Option<Autoretry>,
+    /// Called with a retry that will be sent (`on_retry`).
+    pub on_retry: Option<Hook>,
+    /// Called when it has returned or failed, the latter when no retry follows, and after
+    /// `on_success` and `on_failure` (`after_return`).
+    pub after_return: Option<Hook>,
 }
 
 /// Retries without the task asking for them (`celery.app.autoretry`).
@@ -189,6 +195,8 @@ impl TaskOptions {
             max_retries: self.max_retries.or(others.max_retries),
             default_retry_delay: self.default_retry_delay.or(others.default_retry_delay),
             autoretry: self.autoretry.or_else(|| others.autoretry.clone()),
+            on_retry: self.on_retry.or_else(|| others.on_retry.clone()),
+            after_return: self.after_return.or_else(|| others.after_return.clone()),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::app::TaskApp;
 use crate::arguments;
 use crate::context::{Call, Progress, Raised, States, TaskContext};
 use crate::failure::{Ended, Retry};
+use crate::hooks;
 use crate::options::TaskOptions;
 use crate::time_limit::{RunTime, soft_time_limit_exceeded};
 
@@ -244,21 +245,27 @@ where
     T: Task + 'static,
     T::Returns: Serialize,
 {
-    let task = match prepare::<T>(call, &app) {
-        Ok(task) => task,
-        Err(exception) => return Ended::raised(exception),
+    let ended = match prepare::<T>(call, &app) {
+        Ok(task) => {
+            let params = task.request().params.clone();
+            let inside = context.clone();
+            let work = async {
+                let result = task.run(params).await;
+                ended(&task, result, &inside, &options).await
+            };
+            let work = context.clone().scope(work);
+            match futures_util::FutureExt::catch_unwind(AssertUnwindSafe(work)).await {
+                Ok(ended) => ended,
+                Err(panic) => panicked(panic.as_ref()),
+            }
+        }
+        Err(exception) => Ended::raised(exception),
     };
-    let params = task.request().params.clone();
-    let inside = context.clone();
-    let work = async {
-        let result = task.run(params).await;
-        ended(&task, result, &inside, &options).await
-    };
-    let work = context.scope(work);
-    match futures_util::FutureExt::catch_unwind(AssertUnwindSafe(work)).await {
-        Ok(ended) => ended,
-        Err(panic) => panicked(panic.as_ref()),
+    // Boxed, because few have any: this future is made for every run.
+    if options.on_retry.is_some() || options.after_return.is_some() {
+        Box::pin(hooks::call(&ended, &context, &options)).await;
     }
+    ended
 }
 
 async fn run_blocking<T>(
@@ -355,7 +362,7 @@ where
                     ));
                 }
             };
-            task.on_success(&value).await;
+            hooks::harmless(context, task.on_success(&value)).await;
             return Ended::Returned(json);
         }
         Err(error) => error,
@@ -363,14 +370,11 @@ where
     let ended = after_error(&error, context, options);
     let is_final = match &ended {
         Ended::Raised { .. } => true,
-        Ended::Retries(retry) => {
-            let most = retry.max_retries.unwrap_or(options.max_retries());
-            !most.allow(context.retries())
-        }
+        Ended::Retries(retry) => hooks::gives_up(retry, context, options),
         _ => false,
     };
     if is_final {
-        task.on_failure(&error).await;
+        hooks::harmless(context, task.on_failure(&error)).await;
     }
     ended
 }

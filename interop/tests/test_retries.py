@@ -86,12 +86,30 @@ def test_a_retry_may_be_at_an_instant(app, worker):
 
 def test_attributes_of_the_task_macro_are_obeyed(app, worker, redis):
     assert app.send_task("bench.attributes", (False,)).get(timeout=30) == 0
-    until(lambda: len(runs(redis, "succeeded")) == 1, "on_success is called")
+    assert called(redis) == ["succeeded", "after success"]
+    redis.delete("ledger")
 
     with pytest.raises(Exception, match="as asked"):
         app.send_task("bench.attributes", (True,)).get(timeout=30)
+    assert called(redis) == ["retried", "failed", "after failure"]
 
-    assert len(runs(redis, "failed")) == 1
+
+def called(redis):
+    """The hooks that were called, in their order."""
+    return [fields["event"] for _, fields in redis.xrange("ledger")]
+
+
+def test_a_call_that_cannot_be_made_is_a_failure_to_its_hooks(app, worker, redis):
+    with pytest.raises(TypeError):
+        app.send_task("bench.attributes", (1, 2, 3)).get(timeout=30)
+
+    assert called(redis) == ["after failure"]
+
+
+def test_what_a_hook_does_changes_nothing(app, worker):
+    assert app.send_task("bench.loud_hooks").get(timeout=30) == 1
+
+    until(lambda: worker.output().count("a hook of bench.loud_hooks[") == 2, "the log says so")
 
 
 def test_a_chain_goes_on_after_a_retry(app, worker):

@@ -8,7 +8,8 @@ use std::time::Duration;
 use celery::error::TaskError;
 use celery::task::{Task, TaskResult};
 use celery_task::{
-    Autoretry, Exception, MaxRetries, Registry, Retry, RetryBackoff, TaskContext, TaskOptions,
+    Autoretry, Ended, Exception, Hook, MaxRetries, Registry, Retry, RetryBackoff, TaskContext,
+    TaskOptions,
 };
 use serde_json::json;
 
@@ -35,7 +36,20 @@ pub(crate) fn register(registry: &mut Registry) {
         })
         .register::<changed>()
         .register::<later>()
-        .register::<attributes>()
+        .register_with::<attributes>(TaskOptions {
+            on_retry: Some(Hook::new(|_| Box::pin(record("retried")))),
+            after_return: Some(Hook::new(|ended| {
+                Box::pin(record(match ended {
+                    Ended::Returned(_) => "after success",
+                    _ => "after failure",
+                }))
+            })),
+            ..TaskOptions::default()
+        })
+        .register_with::<loud>(TaskOptions {
+            after_return: Some(Hook::new(|_| Box::pin(async { panic!("after it returned") }))),
+            ..TaskOptions::default()
+        })
         .register_with::<quiet>(TaskOptions { ignore_result: Some(true), ..TaskOptions::default() })
         .register_with::<tracked>(TaskOptions {
             track_started: Some(true),
@@ -106,6 +120,16 @@ async fn failed<T: Task>(_: &T, _: &TaskError) {
 
 async fn succeeded<T: Task>(_: &T, _: &T::Returns) {
     record("succeeded").await;
+}
+
+/// Its hooks panic.
+#[celery::task(name = "bench.loud_hooks", on_success = panics)]
+async fn loud() -> TaskResult<u32> {
+    Ok(1)
+}
+
+async fn panics<T: Task>(_: &T, _: &T::Returns) {
+    panic!("on success");
 }
 
 /// What becomes of it, nobody wants to know where they do not say so.
