@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from billiard.exceptions import TimeLimitExceeded
 
 from chaos.events import begun, ended
 from messages import envelope, push, unacked, waiting
@@ -155,6 +156,25 @@ def test_who_was_paused_beyond_its_lease_stores_and_sends_nothing(app, redis, tw
     assert redis.get(key) == stored
     assert waiting(redis) == unacked(redis) == redis.zcard("_celery_redis.scheduled") == 0
     assert [event.pid for event in ended(redis) if event.retries == 1] == [second.pid]
+
+
+def test_who_was_paused_beyond_its_lease_calls_no_errback(app, programs, redis):
+    """Those that a worker runs within itself come after all else, and only if all else was done."""
+    lease = {"WORKER_LEASE_SECONDS": "1"}
+    errback = app.signature("bench.note", kwargs={"key": "errbacks"})
+    failing = app.send_task("bench.hold", ("never",), time_limit=3, link_error=errback)
+    first = programs.interop_worker("-c", "1", **lease)
+    until(lambda: "received" in first.output(), "it runs")
+    pause(first)
+    programs.interop_worker("-c", "1", **lease)
+    with pytest.raises(TimeLimitExceeded):
+        failing.get(timeout=30)
+    until(lambda: redis.llen("errbacks") == 1, "the second one has called it")
+
+    first.send(signal.SIGCONT)
+
+    until(lambda: refused(first), "the first one's end is refused")
+    assert redis.llen("errbacks") == 1
 
 
 def test_who_was_paused_beyond_its_lease_works_on_under_a_new_one(app, redis, two):

@@ -119,6 +119,21 @@ def test_an_async_task_that_never_gives_way_is_a_stuck_thread_too(app, programs)
     assert worker.output().count("is ready:") == 2
 
 
+def test_a_stuck_thread_keeps_its_slot_until_it_ends(app, programs):
+    worker = programs.interop_worker("-c", "1", WORKER_STUCK_SLOTS="0")
+    with pytest.raises(TimeLimitExceeded):
+        app.send_task("bench.block", (5,), time_limit=0.5).get(timeout=30)
+    behind = app.send_task("bench.noop")
+
+    def done() -> bool:
+        # In this order: the slot is free only after the log says so.
+        is_done = behind.ready()
+        assert "its slot is free" in worker.output() or not is_done, "two at once in one slot"
+        return is_done
+
+    until(done, "the next one has run")
+
+
 def test_a_stuck_thread_does_not_hold_up_the_shutdown(app, programs):
     worker = programs.interop_worker("-c", "2", WORKER_STUCK_SLOTS="0")
     with pytest.raises(TimeLimitExceeded):
