@@ -1,8 +1,13 @@
 """No private key in any output: whatever the suite made our programs, PostgreSQL and Redis write
 is searched, at the end of the session, for the bytes of every private key that was in a database.
+
+As a program it searches files, such as the output of `cargo test`, whose keys it does not know: for
+what every private key begins with, and for the keys of the folders that it is given.
 """
 
+import argparse
 import base64
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +20,37 @@ from django.db import DatabaseError
 PASSWORD = b"correct horse"
 # Logs, and everything that was ever in Redis: messages, results, events.
 SEARCHED = ["*.log", "*.aof"]
+
+
+# The DER of private keys up to where they differ: PKCS#8 of P-256, P-384 and RSA of 2048 bits, then
+# SEC 1 and PKCS#1.
+BEGINNINGS = [
+    "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420",
+    "3081b6020100301006072a8648ce3d020106052b8104002204819e30819b0201010430",
+    "020100300d06092a864886f70d0101010500048204",
+    "30770201010420",
+    "3081a40201010430",
+    "0201000282010100",
+]
+
+
+def beginnings() -> set[bytes]:
+    """What is in any text that a whole private key was written into, in whichever form."""
+    # The second is RSA's PKCS#8 in base64, behind its length.
+    found = {b"PRIVATE KEY-----", b"ADANBgkqhkiG9w0BAQEFAASC"}
+    for text in BEGINNINGS:
+        raw = bytes.fromhex(text)
+        found |= {
+            raw,
+            text.encode(),
+            text.upper().encode(),
+            ", ".join(map(str, raw)).encode(),
+        }
+        # Those that are whole begin a text in base64; of its last group not all bits are known.
+        if text.startswith("30"):
+            found.add(base64.b64encode(raw[: len(raw) // 3 * 3]))
+    # Eight characters may be anywhere by chance.
+    return {form for form in found if len(form) > 8}
 
 
 def forms(pem: str) -> set[bytes]:
@@ -89,3 +125,23 @@ def secrets_of_test(
     except DatabaseError:
         # A test of tables that are missing.
         return
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--keys", type=Path, action="append", default=[], metavar="FOLDER")
+    arguments = parser.parse_args()
+    secrets = beginnings()
+    for folder in arguments.keys:
+        for pem in folder.glob("*.pem"):
+            if "PRIVATE" in (text := pem.read_text()):
+                secrets |= forms(text)
+    for path in arguments.files:
+        content = path.read_bytes()
+        if any(secret in content for secret in secrets):
+            sys.exit(f"a private key is in {path}")
+
+
+if __name__ == "__main__":
+    main()
