@@ -7,7 +7,10 @@ use diesel::connection::{
     AnsiTransactionManager, Connection as _, SimpleConnection, TransactionManager,
 };
 use diesel::result::Error;
-use diesel::{MultiConnection, PgConnection, SqliteConnection};
+use diesel::sql_types::{BigInt, Text};
+use diesel::{
+    MultiConnection, PgConnection, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query,
+};
 
 /// Any number that other programs are unlikely to lock; given back at the end of a transaction.
 const KEY_PAIR_LOCK: &str = "SELECT pg_advisory_xact_lock(7305809153227281154)";
@@ -105,6 +108,66 @@ impl AnyConnection {
         })
     }
 }
+
+impl AnyConnection {
+    /// Runs `work`, whose transactions nobody relies on before another one follows them: on SQLite with
+    /// a write-ahead log they need not be on the disk one by one, and whoever works calls
+    /// [`AnyConnection::checkpoint`] between them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, and of the database.
+    pub fn sweeping<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.is_postgres() {
+            return work(self);
+        }
+        let before: WriteAhead = sql_query(WRITE_AHEAD).get_result(self)?;
+        // Without that log the database itself could be damaged by a crash.
+        if before.journal_mode != "wal" {
+            return work(self);
+        }
+        self.batch_execute("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0")?;
+        let outcome = work(self);
+        let restored = self.batch_execute(&format!(
+            "PRAGMA synchronous = {}; PRAGMA wal_autocheckpoint = {AUTOMATIC_CHECKPOINT}",
+            before.synchronous
+        ));
+        let value = outcome?;
+        restored?;
+        Ok(value)
+    }
+
+    /// Copies what is in SQLite's write-ahead log into the database as far as nobody reads the old
+    /// pages. Others write meanwhile. On PostgreSQL the server does so on its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        if self.is_postgres() {
+            return Ok(());
+        }
+        self.batch_execute("PRAGMA wal_checkpoint(PASSIVE)")
+    }
+}
+
+#[derive(QueryableByName)]
+struct WriteAhead {
+    #[diesel(sql_type = Text)]
+    journal_mode: String,
+    #[diesel(sql_type = BigInt)]
+    synchronous: i64,
+}
+
+const WRITE_AHEAD: &str =
+    "SELECT journal_mode, synchronous FROM pragma_journal_mode, pragma_synchronous";
+
+/// SQLite's default, which cannot be asked for in a query: after so many pages whoever commits copies
+/// the log.
+const AUTOMATIC_CHECKPOINT: i64 = 1000;
 
 impl std::fmt::Debug for AnyConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

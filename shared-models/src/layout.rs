@@ -21,6 +21,8 @@ pub struct Layout {
     pub token_created: Option<&'static str>,
     /// Whether there is an index over the tokens that begins with `expires_at`.
     pub token_expiry_index: bool,
+    /// Whether there is an index that tells revoked tokens from others, or by when they were revoked.
+    pub token_revocation_index: bool,
     /// What else a token's row has.
     pub token: TokenColumns,
 }
@@ -145,6 +147,7 @@ pub(crate) fn detect(connection: &mut AnyConnection) -> Result<Layout, DatabaseE
         token_revoked_at: found(TOKEN, "revoked_at").is_some(),
         token_created,
         token_expiry_index: has_expiry_index(connection)?,
+        token_revocation_index: has_revocation_index(connection)?,
         token: TokenColumns {
             ids: id_kind(TOKEN)?,
             jti: found(TOKEN, "token_id").is_some(),
@@ -229,4 +232,17 @@ fn has_expiry_index(connection: &mut AnyConnection) -> QueryResult<bool> {
         indexes.iter().map(|i| &i.name).collect::<Vec<_>>()
     );
     Ok(!indexes.is_empty())
+}
+
+/// By their definitions, because a condition counts as well as a column.
+fn has_revocation_index(connection: &mut AnyConnection) -> QueryResult<bool> {
+    let query = if connection.is_postgres() {
+        "SELECT pg_get_indexdef(indexrelid) AS name FROM pg_index \
+         WHERE indrelid = to_regclass('jwt_auth_jwttoken')"
+    } else {
+        "SELECT coalesce(sql, '') AS name FROM sqlite_master \
+         WHERE type = 'index' AND tbl_name = 'jwt_auth_jwttoken'"
+    };
+    let indexes: Vec<Name> = sql_query(query).load(connection)?;
+    Ok(indexes.iter().any(|i| i.name.contains("is_revoked") || i.name.contains("revoked_at")))
 }

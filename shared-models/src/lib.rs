@@ -40,6 +40,6 @@ pub use migrations::MigrationOutcome;
 pub use periodic_task::PeriodicTask;
 pub use row_id::{RowId, RowIdSql};
 pub use scope::{NewScope, Scope};
-pub use sweep::{Batch, Cursor, Sweep};
+pub use sweep::{Place, Sweep, SweepWalk, Work, survey};
 pub use task_success::TaskSuccess;
 pub use token::{NewToken, Token};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is tests")]
 
+use std::iter;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Duration, Utc};
@@ -12,8 +13,8 @@ use diesel::sql_types::Text;
 use secrecy::SecretString;
 use shared_models::{
     AnyConnection, AuditEvent, Counts, Database, DatabaseError, ForcedRotation, IdKind, KeyPair,
-    KeyState, NewAuditEvent, NewKeyPair, NewScope, NewToken, RowId, Scope, Sweep, TaskSuccess,
-    Token, UtcDateTime,
+    KeyState, Layout, NewAuditEvent, NewKeyPair, NewScope, NewToken, RowId, Scope, Sweep,
+    SweepWalk, TaskSuccess, Token, UtcDateTime, Work, survey,
 };
 use test_servers::Postgres;
 
@@ -62,6 +63,7 @@ on_both!(
     rows_of_each_table_are_read_as_written,
     tables_with_uuid_keys_and_without_optional_columns_work,
     a_sweep_walks_in_batches,
+    many_tokens_are_walked_over_where_they_lie,
     counts_are_strict,
     eight_programs_migrate_at_once,
 );
@@ -294,11 +296,9 @@ fn tables_with_uuid_keys_and_without_optional_columns_work(empty: &Empty) {
             ))
             .unwrap();
     }
-    let revoke = Sweep::RevokeExpired { now: now() };
-    assert_eq!(sweep(connection, &layout, revoke, 10), [10, 10, 5]);
+    assert_eq!(revoke(connection, &layout, now()), [10, 10, 5]);
     assert_eq!(Token::count_usable(connection, id, ago(24 * 900)).unwrap(), 0);
-    let delete = Sweep::DeleteRevoked { before: ago(1) };
-    assert_eq!(sweep(connection, &layout, delete, 10), [10, 10, 5]);
+    assert_eq!(delete(connection, &layout, ago(1)), [10, 10, 5]);
     let counts = Counts::load(connection, &layout, now(), ago(24), ago(48), ago(1)).unwrap();
     assert_eq!(counts.total, 0);
     assert_eq!(KeyPair::delete_unused(connection, &[id]).unwrap(), []);
@@ -306,22 +306,37 @@ fn tables_with_uuid_keys_and_without_optional_columns_work(empty: &Empty) {
     assert_eq!(KeyPair::delete_unused(connection, &[id]).unwrap(), [id]);
 }
 
-fn sweep(
+/// How many tokens each batch revoked.
+fn revoke(connection: &mut AnyConnection, layout: &Layout, now: UtcDateTime) -> Vec<u64> {
+    let [revoke, _] = survey(connection, layout, now, ago(24 * 900)).unwrap();
+    walk(connection, layout, revoke)
+}
+
+/// How many tokens each batch deleted.
+fn delete(connection: &mut AnyConnection, layout: &Layout, before: UtcDateTime) -> Vec<u64> {
+    let [_, delete] = survey(connection, layout, ago(24 * 900), before).unwrap();
+    walk(connection, layout, delete)
+}
+
+fn walk(connection: &mut AnyConnection, layout: &Layout, work: (Sweep, Work)) -> Vec<u64> {
+    walk_by(10, connection, layout, work)
+}
+
+fn walk_by(
+    size: u32,
     connection: &mut AnyConnection,
-    layout: &shared_models::Layout,
-    sweep: Sweep,
-    limit: u32,
+    layout: &Layout,
+    (sweep, work): (Sweep, Work),
 ) -> Vec<u64> {
-    let mut after = None;
-    let mut batches = Vec::new();
-    loop {
-        let batch = sweep.batch(connection, layout, after, limit).unwrap();
-        if batch.tokens > 0 {
-            batches.push(batch.tokens);
-        }
-        let Some(last) = batch.last else { return batches };
-        after = Some(last);
-    }
+    let mut walk = SweepWalk::new(sweep, work, connection, layout);
+    iter::from_fn(|| walk.batch(connection, size).unwrap()).filter(|tokens| *tokens > 0).collect()
+}
+
+/// The work as it would be if there were many of these few.
+fn as_many((sweep, work): (Sweep, Work)) -> (Sweep, Work) {
+    let Work::Few(places) = &work else { panic!("{work:?}") };
+    let [last, .., first] = places[..] else { panic!("{work:?}") };
+    (sweep, Work::Many { total: work.total(), first, last })
 }
 
 fn a_sweep_walks_in_batches(empty: &Empty) {
@@ -341,19 +356,42 @@ fn a_sweep_walks_in_batches(empty: &Empty) {
             token(&name, id, ago(24 * 100 + number / 10)).insert(connection).unwrap();
         }
         token(&format!("{indexed} alive"), id, ago(-1)).insert(connection).unwrap();
-        let revoke = Sweep::RevokeExpired { now: now() };
-        assert_eq!(revoke.count(connection, &layout).unwrap(), 25);
-        assert_eq!(sweep(connection, &layout, revoke, 10), [10, 10, 5]);
-        assert_eq!(sweep(connection, &layout, revoke, 10), [0; 0]);
+        let [(_, found), _] = survey(connection, &layout, now(), ago(24 * 900)).unwrap();
+        assert_eq!(found.total(), 25);
+        assert_eq!(revoke(connection, &layout, now()), [10, 10, 5]);
+        assert_eq!(revoke(connection, &layout, now()), [0; 0]);
         let revoked = Token::all(connection).unwrap();
         assert_eq!(revoked.iter().filter(|token| token.revoked_at == Some(now())).count(), 25);
 
-        let early = Sweep::DeleteRevoked { before: ago(0) };
-        assert_eq!(sweep(connection, &layout, early, 10), [0; 0]);
-        let late = Sweep::DeleteRevoked { before: ago(-1) };
-        assert_eq!(sweep(connection, &layout, late, 10), [10, 10, 5]);
+        assert_eq!(delete(connection, &layout, ago(0)), [0; 0]);
+        assert_eq!(delete(connection, &layout, ago(-1)), [10, 10, 5]);
     }
     assert_eq!(Token::all(&mut database.get().unwrap()).unwrap().len(), 2);
+}
+
+/// So few would be gone to one by one; the work is made to look like that of many.
+fn many_tokens_are_walked_over_where_they_lie(empty: &Empty) {
+    let database = &empty.database;
+    database.migrate().unwrap();
+    let connection = &mut database.get().unwrap();
+    let layout = connection.layout;
+    let id = KeyPairRow::insert(connection, &layout, "kid");
+    for number in 0..2_000 {
+        let expires_at = if number % 3 == 0 { ago(-1) } else { ago(24 * 100) };
+        token(&number.to_string(), id, expires_at).insert(connection).unwrap();
+    }
+    let mut walked = |now, before, part: usize| {
+        let works = survey(connection, &layout, now, before).unwrap();
+        let batches = walk(connection, &layout, as_many(works.into_iter().nth(part).unwrap()));
+        assert!(batches.iter().all(|tokens| *tokens <= 10), "{batches:?}");
+        batches.iter().sum::<u64>()
+    };
+    let never = ago(24 * 900);
+    assert_eq!(walked(now(), never, 0), 1_333);
+    assert_eq!(walked(never, ago(-1), 1), 1_333);
+    let left = Token::all(&mut database.get().unwrap()).unwrap();
+    assert_eq!(left.len(), 667);
+    assert!(left.iter().all(|token| !token.is_revoked));
 }
 
 fn counts_are_strict(empty: &Empty) {
@@ -436,18 +474,47 @@ fn postgres_passes_over_tokens_that_another_transaction_holds() {
     for name in ["held", "free"] {
         token(name, id, ago(1)).insert(connection).unwrap();
     }
-    let revoke = Sweep::RevokeExpired { now: now() };
     database
         .get()
         .unwrap()
         .transaction::<_, diesel::result::Error, _>(|other| {
             sql_query("SELECT id FROM jwt_auth_jwttoken WHERE token_id = 'held' FOR UPDATE")
                 .execute(other)?;
-            assert_eq!(revoke.batch(connection, &layout, None, 10)?.tokens, 1);
+            assert_eq!(revoke(connection, &layout, now()), [1]);
             Ok(())
         })
         .unwrap();
-    assert_eq!(revoke.batch(connection, &layout, None, 10).unwrap().tokens, 1);
+    assert_eq!(revoke(connection, &layout, now()), [1]);
+}
+
+/// One statement would write a new copy of each row, and an entry for it into each index.
+#[test]
+fn most_of_many_tokens_are_revoked_where_they_are() {
+    let url = Postgres::shared().create_database();
+    let database = connect(&url);
+    database.migrate().unwrap();
+    let connection = &mut database.get().unwrap();
+    let layout = connection.layout;
+    let id = KeyPairRow::insert(connection, &layout, "kid");
+    sql_query(format!(
+        "INSERT INTO jwt_auth_jwttoken (token_id, created_at, issued_at, expires_at, is_revoked, \
+         purpose, key_pair_id, user_id) \
+         SELECT 'jti' || n, now(), now(), '2025-01-01', false, '', {id}, 1 \
+         FROM generate_series(1, 20000) AS series(n)"
+    ))
+    .execute(&mut **connection)
+    .unwrap();
+    let blocks = "SELECT (pg_relation_size('jwt_auth_jwttoken') / 8192)::text AS value";
+    let size =
+        |connection: &mut AnyConnection| -> u32 { values(connection, blocks)[0].parse().unwrap() };
+    let before = size(connection);
+
+    let [revoke, _] = survey(connection, &layout, now(), ago(24 * 900)).unwrap();
+    let batches = walk_by(1_000, connection, &layout, as_many(revoke));
+
+    assert_eq!(batches.iter().sum::<u64>(), 20_000);
+    let after = size(connection);
+    assert!(after < before + before / 2, "{before} blocks became {after}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod pace;
 
 use std::ops::ControlFlow;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use celery::task::TaskResult;
@@ -10,11 +11,11 @@ use celery_task::TaskContext;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
-use shared_models::{AnyConnection, Layout, Sweep, TaskSuccess};
+use shared_models::{AnyConnection, Layout, Sweep, SweepWalk, TaskSuccess, Work, survey};
 
 use crate::shell::{self, task_name};
 use crate::{JwtAuth, JwtError, Mode, is_false, isoformat};
-use pace::Pace;
+use pace::{Pace, Writers};
 
 /// How often the caller is told how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -95,19 +96,20 @@ pub fn clean_up(
 ) -> Result<TokenCleanupReport, JwtError> {
     let connection = &mut jwt.database.get()?;
     let layout = connection.layout;
-    let revoke = Sweep::RevokeExpired { now: now.into() };
-    let delete = Sweep::DeleteRevoked { before: (now - jwt.settings.token_retention).into() };
+    let bounds = (now.into(), (now - jwt.settings.token_retention).into());
     let mut walk = Walk { layout, total: [0; 2], done: [0; 2], progress };
-    walk.total = [
-        revoke.count(connection, &layout)?.unsigned_abs(),
-        delete.count(connection, &layout)?.unsigned_abs(),
-    ];
+    let work = survey(connection, &layout, bounds.0, bounds.1)?;
+    walk.total = work.each_ref().map(|(_, work)| work.total());
     let mut stopped = false;
     if mode == Mode::DryRun {
         walk.done = walk.total;
     } else {
-        stopped = walk.sweep(connection, revoke, 0)?.is_break()
-            || walk.sweep(connection, delete, 1)?.is_break();
+        stopped = connection.sweeping(|connection| walk.sweep(connection, work))?.is_break();
+        // What others held meanwhile; on SQLite nobody can.
+        if !stopped && connection.is_postgres() && walk.is_behind() {
+            let work = survey(connection, &layout, bounds.0, bounds.1)?;
+            stopped = walk.sweep(connection, work)?.is_break();
+        }
         if !stopped {
             TaskSuccess::record(connection, task_name::CLEANUP_TOKENS, now.into())?;
         }
@@ -133,36 +135,34 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Walks to the end, and where tokens were passed over, a second time for those.
+    /// Walks through both sweeps to their end.
     fn sweep(
         &mut self,
         connection: &mut AnyConnection,
-        sweep: Sweep,
-        part: usize,
+        work: [(Sweep, Work); 2],
     ) -> Result<ControlFlow<()>, JwtError> {
-        let passes = if connection.is_postgres() { 2 } else { 1 };
-        for _ in 0..passes {
-            // With nothing left, finding nothing would be the longest part of a quiet day.
-            if self.done[part] >= self.total[part] {
-                break;
-            }
-            let mut pace = Pace::new(connection.is_postgres());
-            let mut after = None;
+        let writers = if connection.is_postgres() { Writers::Many } else { Writers::One };
+        for (part, (sweep, work)) in work.into_iter().enumerate() {
+            let mut pace = Pace::new(writers);
+            let mut walk = SweepWalk::new(sweep, work, connection, &self.layout);
             loop {
                 let began = Instant::now();
-                let batch = sweep.batch(connection, &self.layout, after, pace.size())?;
+                let Some(tokens) = walk.batch(connection, pace.size())? else { break };
                 let took = began.elapsed();
-                let Some(last) = batch.last else { break };
-                after = Some(last);
-                self.done[part] += batch.tokens;
+                self.done[part] += tokens;
                 let state = self.state();
                 if (self.progress)(state).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
-                pace.rest(took, batch.tokens);
+                rest(connection, pace.rest_after(took, tokens))?;
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether tokens were passed over.
+    fn is_behind(&self) -> bool {
+        self.done.iter().zip(&self.total).any(|(done, total)| done < total)
     }
 
     fn state(&self) -> CleanupProgress {
@@ -171,4 +171,14 @@ impl Walk<'_> {
         let percent = (100 * (revoked + deleted) / total.max(1)).min(100);
         CleanupProgress { percent, total, revoked, deleted }
     }
+}
+
+/// Lets others write, and uses the time for what hinders nobody.
+fn rest(connection: &mut AnyConnection, time: Duration) -> Result<(), JwtError> {
+    if !time.is_zero() {
+        let began = Instant::now();
+        connection.checkpoint()?;
+        thread::sleep(time.saturating_sub(began.elapsed()));
+    }
+    Ok(())
 }

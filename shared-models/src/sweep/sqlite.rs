@@ -1,0 +1,89 @@
+//! Batches on SQLite, in the order of `rowid`, in which the rows lie in the file.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable};
+
+use super::{Place, Sweep};
+use crate::connection::MultiBackend;
+use crate::{AnyConnection, Layout};
+
+/// Where the rows are is known, and the indexes are no help.
+const TOKENS: &str = "jwt_auth_jwttoken NOT INDEXED";
+
+#[derive(QueryableByName)]
+struct End {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    end: Option<i64>,
+}
+
+/// The way over a table's rows.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// Where it is.
+    after: i64,
+    last: i64,
+}
+
+impl Rows {
+    pub(super) fn new(first: Place, last: Place) -> Self {
+        Self { after: first.0.saturating_sub(1), last: last.0 }
+    }
+
+    /// Looks at `size` rows.
+    pub(super) fn batch(
+        &mut self,
+        connection: &mut AnyConnection,
+        sweep: &Sweep,
+        layout: &Layout,
+        size: u32,
+    ) -> QueryResult<Option<u64>> {
+        let (after, last) = (self.after, self.last);
+        if after >= last {
+            return Ok(None);
+        }
+        let (end, changed) = connection.write_transaction(|connection| {
+            let end: End = sql_query(format!(
+                "SELECT max(rowid) AS \"end\" FROM (SELECT rowid FROM jwt_auth_jwttoken \
+                 WHERE rowid > {after} AND rowid <= {last} ORDER BY rowid LIMIT {size})"
+            ))
+            .into_boxed::<MultiBackend>()
+            .get_result(connection)?;
+            let Some(end) = end.end else { return Ok((last, 0)) };
+            let place = format!("rowid > {after} AND rowid <= {end}");
+            Ok::<_, diesel::result::Error>((end, change(connection, sweep, layout, &place)?))
+        })?;
+        self.after = end;
+        Ok(Some(changed))
+    }
+}
+
+/// Changes what is at some places, as far as it still is what the sweep is about.
+pub(super) fn change_places(
+    connection: &mut AnyConnection,
+    sweep: &Sweep,
+    layout: &Layout,
+    places: &[Place],
+) -> QueryResult<u64> {
+    let places: Vec<String> = places.iter().map(|place| place.0.to_string()).collect();
+    let place = format!("rowid IN (SELECT value FROM json_each('[{}]'))", places.join(","));
+    connection.write_transaction(|connection| change(connection, sweep, layout, &place))
+}
+
+/// Changes what is there.
+fn change(
+    connection: &mut AnyConnection,
+    sweep: &Sweep,
+    layout: &Layout,
+    place: &str,
+) -> QueryResult<u64> {
+    let here = format!("{place} AND {}", sweep.matching(layout));
+    if matches!(sweep, Sweep::DeleteRevoked { .. }) {
+        let scopes = format!(
+            "DELETE FROM jwt_auth_jwttoken_scopes WHERE jwttoken_id IN \
+             (SELECT id FROM {TOKENS} WHERE {here})"
+        );
+        sweep.query(scopes).execute(connection)?;
+    }
+    Ok(sweep.query(sweep.change(layout, TOKENS, &here)).execute(connection)? as u64)
+}
