@@ -31,7 +31,17 @@ from waiting import until
 SOON = 5.0
 LEASE = {"WORKER_LEASE_SECONDS": "2"}
 # Commands that a worker sends when it starts, and on a new connection.
-AT_START = ("CLIENT", "INFO", "PING", "SCRIPT", "SUBSCRIBE", "ZRANGEBYSCORE", "register", "SADD")
+AT_START = (
+    "CLIENT",
+    "INFO",
+    "PING",
+    "SCRIPT",
+    "SUBSCRIBE",
+    "ZRANGEBYSCORE",
+    "register",
+    "SADD",
+    "SMEMBERS",
+)
 PLACES = (Cut.BEFORE, Cut.WITHIN, Cut.AFTER, Cut.REPLY)
 RECEIVED = re.compile(r"\[([0-9a-f-]{36})\] received")
 

@@ -2,6 +2,7 @@
 //! again. They wait in Redis and take no slot meanwhile.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use celery_redis::transport::connection::{Backoff, TransportError};
@@ -16,8 +17,8 @@ use crate::consumer::Consumer;
 use crate::limits::Token;
 use crate::request::Request;
 
-/// Longest time between two looks: another process may have put a message there and died, or have
-/// ended a run whose place is free now.
+/// Longest time between two looks while somebody waits: another process may have died, or have ended
+/// a run whose place is free now.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// What wakes those who call in.
@@ -27,6 +28,18 @@ pub(crate) struct Doors {
     somebody_waits: Notify,
     /// A run has ended here whose place another may want.
     place_free: Notify,
+    /// Nobody waits, as far as this process knows.
+    empty: AtomicBool,
+}
+
+impl Doors {
+    /// Tells in how many waiting rooms somebody may wait: another process may have put a message
+    /// there, and died.
+    pub(crate) fn tell(&self, rooms: usize) {
+        if rooms > 0 && self.empty.swap(false, Ordering::Relaxed) {
+            self.somebody_waits.notify_one();
+        }
+    }
 }
 
 /// A message whose task may begin, with the slot for it.
@@ -67,14 +80,17 @@ impl Consumer {
         }
     }
 
-    /// Calls in one message of each waiting room where a run may begin; how long nothing can.
+    /// Calls in one message of each waiting room where a run may begin; how long nothing can, `None`
+    /// where nobody waits.
     async fn call_in_one_of_each(
         &self,
         not_before: &mut HashMap<WaitingRoom, Instant>,
         line: &mpsc::Sender<CalledInto>,
-    ) -> Result<Duration, TransportError> {
+    ) -> Result<Option<Duration>, TransportError> {
         let mut wait = LONGEST;
         let rooms = self.broker.waiting_rooms().await?;
+        let nobody_waits = rooms.is_empty();
+        self.doors.empty.store(nobody_waits, Ordering::Relaxed);
         not_before.retain(|room, _| rooms.contains(room));
         for room in rooms {
             let now = Instant::now();
@@ -87,7 +103,7 @@ impl Consumer {
             }
             wait = wait.min(next);
         }
-        Ok(wait)
+        Ok(Some(wait).filter(|_| !nobody_waits))
     }
 
     /// Calls in the message that has waited longest in `room`, if one of its task may begin here
@@ -136,7 +152,7 @@ pub(crate) async fn call_in(consumer: &Consumer, line: &mpsc::Sender<CalledInto>
             Ok(wait) => {
                 backoff.reset();
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
+                    () = pass_time(wait) => {}
                     () = consumer.doors.somebody_waits.notified() => {}
                     () = consumer.doors.place_free.notified() => not_before.clear(),
                     () = line.closed() => return,
@@ -147,6 +163,14 @@ pub(crate) async fn call_in(consumer: &Consumer, line: &mpsc::Sender<CalledInto>
                 backoff.wait().await;
             }
         }
+    }
+}
+
+/// Never ends where there is nothing to wait for but news.
+async fn pass_time(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Looks without a sign of life before the process is given up. Counted in looks, so that a
 /// process that was stopped and continued has missed one.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 5;
 
 /// What a thread of its own listens to; it ends when this is dropped.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Watchdog {
 
     /// Shows that the runtime gets something done. Never ends.
     pub(crate) async fn show_life(&self) {
-        let mut ticks = tokio::time::interval(self.look / 2);
+        let mut ticks = tokio::time::interval(self.look * 3 / 4);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

@@ -264,16 +264,19 @@ pub fn connection_settings(
 /// What works beside the line. Each goes on through any outage and ends with the worker.
 fn spawn_parts(parts: &mut JoinSet<()>, consumer: &Arc<Consumer>) {
     let broker = &consumer.broker;
-    let (due, dead, lists, settlements) =
+    let (dead, lists, settlements, large) =
         (Arc::clone(broker), Arc::clone(broker), Arc::clone(broker), Arc::clone(broker));
-    let large = Arc::clone(broker);
+    let due = Arc::clone(consumer);
     parts.spawn(async move { promoter::promote(&due).await });
     parts.spawn(async move { reaper::reap(&dead).await });
     parts.spawn(async move { lists.watch_lists().await });
     parts.spawn(async move { settlements.send_settlements().await });
     parts.spawn(async move { large.record_large_messages().await });
-    let scaled = Arc::clone(consumer);
-    parts.spawn(async move { scaled.slots.scale_down().await });
+    // One that does not scale itself at its start never does.
+    if consumer.slots.autoscale().is_some() {
+        let scaled = Arc::clone(consumer);
+        parts.spawn(async move { scaled.slots.scale_down().await });
+    }
 }
 
 /// Tells what happens here, and obeys what it is told; `listening` hears once it does.

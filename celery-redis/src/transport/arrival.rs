@@ -9,19 +9,20 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::connection::{Backoff, ConnectionSettings};
+use super::connection::{Backoff, Connection};
 
-/// How long one blocking command waits; also bounds how long a dead connection goes unnoticed.
-const BLOCK: Duration = Duration::from_secs(2);
+/// How long one blocking command waits; also bounds how long a connection that died alone goes
+/// unnoticed. Where others are found broken, it is given up at once.
+const BLOCK: Duration = Duration::from_secs(10);
 /// Time beyond it that the reply may take.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// One waiter per list, each with a connection of its own: a blocked connection serves nobody else.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    settings: ConnectionSettings,
+    connection: Arc<Connection>,
     waiters: Mutex<Vec<Arc<Waiter>>>,
     changed: Notify,
     woken: Notify,
@@ -34,6 +35,13 @@ struct Waiter {
     retired: Notify,
 }
 
+/// What a waiter blocks on.
+struct Blocked {
+    connection: Option<MultiplexedConnection>,
+    /// Where another connection was found broken, this one may be so, too, and say nothing.
+    losses: watch::Receiver<u64>,
+}
+
 impl Waiter {
     fn new(list: &str) -> Arc<Self> {
         Arc::new(Self { list: list.to_owned(), armed: Notify::new(), retired: Notify::new() })
@@ -41,10 +49,11 @@ impl Waiter {
 }
 
 impl Arrivals {
-    pub(super) fn new(settings: ConnectionSettings, lists: &[String]) -> Self {
+    /// Waiters beside `connection`, whose end is theirs, too.
+    pub(super) fn new(connection: Arc<Connection>, lists: &[String]) -> Self {
         let waiters = lists.iter().map(|list| Waiter::new(list)).collect();
         Self {
-            settings,
+            connection,
             waiters: Mutex::new(waiters),
             changed: Notify::new(),
             woken: Notify::new(),
@@ -114,35 +123,31 @@ impl Arrivals {
     }
 
     async fn watch_one(&self, waiter: &Waiter) {
-        let mut connection = None;
+        let mut blocked = Blocked { connection: None, losses: self.connection.losses() };
         let mut backoff = Backoff::default();
         loop {
             waiter.armed.notified().await;
-            self.await_message(&waiter.list, &mut connection, &mut backoff).await;
+            self.await_message(&waiter.list, &mut blocked, &mut backoff).await;
             self.woken.notify_one();
         }
     }
 
-    async fn await_message(
-        &self,
-        list: &str,
-        connection: &mut Option<MultiplexedConnection>,
-        backoff: &mut Backoff,
-    ) {
+    async fn await_message(&self, list: &str, blocked: &mut Blocked, backoff: &mut Backoff) {
         loop {
-            match self.peek(list, connection).await {
+            match self.peek(list, blocked).await {
                 Ok(true) => {
                     backoff.reset();
                     return;
                 }
                 Ok(false) => backoff.reset(),
                 Err(error) => {
-                    *connection = None;
-                    log::debug!("waiting on {list:?} at {} failed: {error}", self.settings);
+                    blocked.connection = None;
+                    let server = self.connection.settings();
+                    log::debug!("waiting on {list:?} at {server} failed: {error}");
+                    self.connection.doubt();
                     if error.code() == Some("WRONGTYPE") {
                         log::error!(
-                            "the key {list:?} at {} is no list, so nothing can be fetched from it",
-                            self.settings
+                            "the key {list:?} at {server} is no list, so nothing can be fetched from it"
                         );
                         tokio::time::sleep(Duration::from_secs(30)).await;
                     }
@@ -152,23 +157,25 @@ impl Arrivals {
         }
     }
 
-    async fn peek(
-        &self,
-        list: &str,
-        connection: &mut Option<MultiplexedConnection>,
-    ) -> redis::RedisResult<bool> {
-        let connection = match connection {
+    async fn peek(&self, list: &str, blocked: &mut Blocked) -> redis::RedisResult<bool> {
+        let connection = match &mut blocked.connection {
             Some(connection) => connection,
-            None => connection.insert(self.settings.open(BLOCK + GRACE).await?),
+            None => {
+                blocked.losses.mark_unchanged();
+                let opened = self.connection.settings().open(BLOCK + GRACE).await?;
+                blocked.connection.insert(opened)
+            }
         };
-        let reply: redis::Value = redis::cmd("BLMOVE")
-            .arg(list)
-            .arg(list)
-            .arg("RIGHT")
-            .arg("RIGHT")
-            .arg(BLOCK.as_secs())
-            .query_async(connection)
-            .await?;
-        Ok(reply != redis::Value::Nil)
+        let mut command = redis::cmd("BLMOVE");
+        command.arg(list).arg(list).arg("RIGHT").arg("RIGHT").arg(BLOCK.as_secs());
+        tokio::select! {
+            biased;
+            reply = command.query_async::<redis::Value>(connection) => {
+                Ok(reply? != redis::Value::Nil)
+            }
+            _ = blocked.losses.changed() => {
+                Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+            }
+        }
     }
 }

@@ -150,7 +150,7 @@ impl Broker {
     ) -> Arc<Self> {
         let keys = Keys::new(&options.global_keyprefix);
         let consumed = Consumed::new(options.queues.clone(), &keys);
-        let arrivals = Arrivals::new(connection.settings().clone(), &consumed.keys());
+        let arrivals = Arrivals::new(Arc::clone(&connection), &consumed.keys());
         Arc::new(Self {
             process: RwLock::new(Arc::new(Process::new(&keys))),
             settlements: Settlements::new(),
@@ -266,13 +266,13 @@ impl Broker {
     /// To be called after a failed claim and before the next one. Each renewal does it again: a
     /// claim that was given up may be executed long after that, when the network lets it through.
     pub async fn return_unknown_claims(&self) -> Result<usize, TransportError> {
-        let concluded = self.concluded.load(Ordering::Relaxed);
+        let concluded = self.claims_concluded();
         if concluded == 0 {
             return Ok(0);
         }
         let process = self.process();
         let mut unknown = reclaim::held(&self.beside, &process).await?;
-        unknown.retain(|(tag, _)| sequence(tag) < concluded && !self.live().contains(tag));
+        unknown.retain(|(tag, _)| self.is_unknown(tag, concluded));
         let mut returned = 0;
         for delivery in reclaim::read(&self.beside, &self.keys, &unknown).await? {
             let queue = self.queue_of(&delivery.list);
@@ -290,6 +290,17 @@ impl Broker {
             returned += self.beside.script::<usize>("return a message", &script).await?;
         }
         Ok(returned)
+    }
+
+    /// The number below which deliveries belong to claims that are over.
+    pub(super) fn claims_concluded(&self) -> u64 {
+        self.concluded.load(Ordering::Relaxed)
+    }
+
+    /// Whether we do not have a delivery that Redis has as ours, of a claim that was over
+    /// (numbered below `concluded`) before Redis was asked.
+    pub(super) fn is_unknown(&self, tag: &str, concluded: u64) -> bool {
+        sequence(tag) < concluded && !self.live().contains(tag)
     }
 
     /// The queues that are consumed now, in the order they are served.

@@ -236,6 +236,22 @@ impl Connection {
         self.health.serving_for()
     }
 
+    /// Changes each time that this connection, or one beside it, is found broken.
+    pub(super) fn losses(&self) -> watch::Receiver<u64> {
+        self.health.losses()
+    }
+
+    /// A connection beside this one has failed.
+    pub(super) fn doubt(&self) {
+        self.health.doubt();
+    }
+
+    /// Ends when one beside this connection has failed since the last call: the next command tells
+    /// whether Redis serves.
+    pub async fn doubted(&self) {
+        self.health.doubted().await;
+    }
+
     /// Runs one command.
     pub async fn query<T: FromRedisValue>(
         &self,
@@ -344,6 +360,7 @@ impl Connection {
             }
             if source.is_io_error() || source.is_timeout() {
                 live.broken.send_replace(true);
+                self.health.connection_lost();
             }
         }
         Err(self.error(action, source))

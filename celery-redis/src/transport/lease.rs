@@ -105,11 +105,14 @@ impl Broker {
             .key(self.keys().unacked_index())
             .arg(&process.id)
             .arg(millis(self.options().lease));
-        let renewed: bool = self.beside().script("renew the lease", &script).await?;
-        if renewed {
-            let returned = self.return_unknown_claims().await?;
-            if returned > 0 {
-                log::warn!("{returned} messages of a late fetch are back in their queues");
+        let concluded = self.claims_concluded();
+        let held: Option<Vec<String>> = self.beside().script("renew the lease", &script).await?;
+        if let Some(held) = held {
+            if held.iter().any(|tag| self.is_unknown(tag, concluded)) {
+                let returned = self.return_unknown_claims().await?;
+                if returned > 0 {
+                    log::warn!("{returned} messages of a late fetch are back in their queues");
+                }
             }
             return Ok(Renewal::Renewed);
         }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use tokio::sync::{Notify, watch};
 
 /// While an outage lasts, the log says so this often.
 const REMINDER: Duration = Duration::from_secs(30);
@@ -20,6 +21,9 @@ pub(super) struct Health {
     /// Whether a reply is news: nothing was served yet, or there is an outage.
     awaiting: AtomicBool,
     seen: Mutex<Seen>,
+    /// Number of connections that were found broken.
+    lost: watch::Sender<u64>,
+    doubted: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +48,14 @@ struct Outage {
 impl Health {
     /// Nothing is known yet of `server`, whose name is what is logged.
     pub(super) fn new(server: String) -> Self {
-        Self { server, awaiting: AtomicBool::new(true), seen: Mutex::default() }
+        let lost = watch::Sender::new(0);
+        Self {
+            server,
+            awaiting: AtomicBool::new(true),
+            seen: Mutex::default(),
+            lost,
+            doubted: Notify::new(),
+        }
     }
 
     /// How long it has served without an interruption; `None` during an outage.
@@ -86,6 +97,26 @@ impl Health {
             let seconds = (now - outage.since).as_secs_f64();
             log::error!("{server} still cannot serve after {seconds:.1} s ({error})");
         }
+    }
+
+    /// A connection was found broken: whoever waits for a reply on another one may wait in vain.
+    pub(super) fn connection_lost(&self) {
+        self.lost.send_modify(|count| *count += 1);
+    }
+
+    /// A connection that nobody else uses has failed: somebody should look whether the server serves.
+    pub(super) fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    /// Ends when there is reason to look whether the server serves.
+    pub(super) async fn doubted(&self) {
+        self.doubted.notified().await;
+    }
+
+    /// Changes each time that a connection is found broken.
+    pub(super) fn losses(&self) -> watch::Receiver<u64> {
+        self.lost.subscribe()
     }
 
     /// `action` succeeded: if there was an outage, it may be over.

@@ -35,34 +35,39 @@ enum Cause {
 }
 
 impl Broker {
-    /// Puts back what dead processes held; the number of deliveries. Model step: `reap`.
+    /// Puts back what dead processes held; the number of deliveries, `None` where another process
+    /// has just looked. Model step: `reap`.
     ///
     /// One worker of a fleet does it at a time. To be called only after Redis has served this
     /// process for one lease: after an outage every lease may have run out, and the living need a
     /// moment to say so.
-    pub async fn reclaim_dead(&self) -> Result<usize, TransportError> {
+    pub async fn reclaim_dead(&self) -> Result<Option<usize>, TransportError> {
         if !self.is_reaper().await? {
-            return Ok(0);
+            return Ok(None);
         }
         let processes: HashMap<String, String> = self
             .connection()
             .query("list processes", redis::cmd("HGETALL").arg(self.keys().processes()))
             .await?;
+        if processes.is_empty() {
+            return Ok(Some(0));
+        }
+        let mut look = redis::pipe();
+        for id in processes.keys() {
+            look.exists(Process::named(self.keys(), id).alive);
+        }
+        let alive: Vec<bool> = self.connection().pipeline("look for processes", &look).await?;
         let mut returned = 0;
-        for (id, description) in processes {
-            let process = Process::named(self.keys(), &id);
-            let alive: bool = self
-                .connection()
-                .query("look for a process", redis::cmd("EXISTS").arg(&process.alive))
-                .await?;
+        for ((id, description), alive) in processes.into_iter().zip(alive) {
             if alive {
                 continue;
             }
+            let process = Process::named(self.keys(), &id);
             let count = self.put_back(&process, Cause::Died).await?;
             log::warn!("process {id} is gone ({description}): {count} messages put back");
             returned += count;
         }
-        Ok(returned)
+        Ok(Some(returned))
     }
 
     /// Gives back what this process still holds and ends its lease. Model step: `leave`.

@@ -22,9 +22,18 @@ pub struct ScheduledMessage {
     pub envelope: Bytes,
 }
 
+/// What a look at the messages that wait in Redis has told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promotion {
+    /// Time until the next message is due; `None` where there is none.
+    pub next_due: Option<Duration>,
+    /// Waiting rooms in which somebody may wait for the limits of a task.
+    pub waiting_rooms: usize,
+}
+
 impl Broker {
-    /// Puts what is due into its list; the time until the next is due. Model step: `promote`.
-    pub async fn promote(&self) -> Result<Option<Duration>, TransportError> {
+    /// Puts what is due into its list. Model step: `promote`.
+    pub async fn promote(&self) -> Result<Promotion, TransportError> {
         let mut script = scripts::PROMOTE.prepare_invoke();
         let keys = self.keys();
         script
@@ -33,11 +42,13 @@ impl Broker {
             .key(keys.dead())
             .key(keys.dead_records())
             .key(keys.dead_messages())
+            .key(keys.waiting_rooms())
             .arg(BATCH);
-        let (_, wait, now): (usize, i64, f64) =
+        let (_, wait, now, waiting_rooms): (usize, i64, f64, usize) =
             self.connection().script("promote due messages", &script).await?;
         self.set_clock(now);
-        Ok(u64::try_from(wait).ok().map(Duration::from_millis))
+        let next_due = u64::try_from(wait).ok().map(Duration::from_millis);
+        Ok(Promotion { next_due, waiting_rooms })
     }
 
     /// Those of the next `limit` messages to come due that this process put away, or that no living

@@ -24,7 +24,7 @@ async fn a_dead_process_s_messages_return_to_the_head_in_their_order() {
     }
     redis.end_lease(&dead.id);
 
-    let returned = redis.process().await.broker.reclaim_dead().await.unwrap();
+    let returned = redis.process().await.broker.reclaim_dead().await.unwrap().unwrap();
 
     assert_eq!(returned, 6);
     for list in &lists {
@@ -51,7 +51,7 @@ async fn more_messages_than_one_step_carries_return_in_their_order() {
     let lent = dead.claim(250).await;
     redis.end_lease(&dead.id);
 
-    let returned = redis.process().await.broker.reclaim_dead().await.unwrap();
+    let returned = redis.process().await.broker.reclaim_dead().await.unwrap().unwrap();
 
     assert_eq!(returned, 250);
     assert_eq!(redis.ids("celery"), sent);
@@ -65,7 +65,7 @@ async fn nothing_is_taken_from_the_living() {
     redis.push("celery", &message("a"));
     let lent = living.claim_one().await;
 
-    assert_eq!(redis.process().await.broker.reclaim_dead().await.unwrap(), 0);
+    assert_eq!(redis.process().await.broker.reclaim_dead().await.unwrap(), Some(0));
 
     assert_eq!(lent.ack().await.unwrap(), Settled::Done);
 }
@@ -115,7 +115,7 @@ async fn whoever_lost_its_lease_settles_nothing_of_another_s() {
     let taken = paused.claim_one().await;
     redis.end_lease(&paused.id);
     let other = redis.process().await;
-    assert_eq!(other.broker.reclaim_dead().await.unwrap(), 1);
+    assert_eq!(other.broker.reclaim_dead().await.unwrap(), Some(1));
     let again = other.claim_one().await;
     assert_eq!(id(again.message()), "a");
 
@@ -143,7 +143,7 @@ async fn whoever_lost_its_lease_learns_it_and_goes_on_under_a_new_identity() {
     let taken = paused.claim_one().await;
     redis.end_lease(&paused.id);
     let other = redis.process().await;
-    assert_eq!(other.broker.reclaim_dead().await.unwrap(), 1);
+    assert_eq!(other.broker.reclaim_dead().await.unwrap(), Some(1));
 
     assert_eq!(paused.broker.renew().await.unwrap(), Renewal::Lost);
 
@@ -202,7 +202,7 @@ async fn a_message_that_kombu_restored_is_not_put_back_a_second_time() {
     redis.push("celery", &message("a"));
     redis.end_lease(&dead.id);
 
-    assert_eq!(redis.process().await.broker.reclaim_dead().await.unwrap(), 0);
+    assert_eq!(redis.process().await.broker.reclaim_dead().await.unwrap(), Some(0));
 
     assert_eq!(redis.ids("celery"), ["a"]);
     assert!(!redis.query::<bool>("EXISTS", redis.keys.held(&dead.id)));

@@ -28,7 +28,7 @@ async fn what_is_due_goes_to_the_head_of_its_own_list_the_earliest_first() {
     }
     assert_eq!(redis.unacked(), 0);
 
-    let next = process.broker.promote().await.unwrap().unwrap();
+    let next = process.broker.promote().await.unwrap().next_due.unwrap();
 
     for list in &lists {
         assert_eq!(redis.ids(list), ["2", "3", "1", "waited"]);
@@ -50,7 +50,7 @@ async fn a_message_is_promoted_at_its_instant_and_not_a_millisecond_earlier() {
 
     let deadline = tokio::time::Instant::now() + DEADLINE;
     loop {
-        let wait = process.broker.promote().await.unwrap();
+        let wait = process.broker.promote().await.unwrap().next_due;
         let now = Utc::now();
         if let Some(wait) = wait {
             assert!(tokio::time::Instant::now() < deadline);
@@ -78,7 +78,7 @@ async fn a_due_message_whose_queue_is_no_list_becomes_a_dead_letter() {
     }
     let _: () = redis.query("SET", &["celery", "no list"]);
 
-    assert_eq!(process.broker.promote().await.unwrap(), None);
+    assert_eq!(process.broker.promote().await.unwrap().next_due, None);
 
     let mut dead: Vec<String> = redis.query("HVALS", redis.keys.dead_messages());
     dead.sort();

@@ -1,8 +1,9 @@
 -- Puts messages whose instant has come to the head of their list, the earliest to be served first.
 --
--- KEYS: scheduled, scheduled_messages, dead, dead_records, dead_messages
+-- KEYS: scheduled, scheduled_messages, dead, dead_records, dead_messages, waiting_rooms
 -- ARGV: limit
--- Returns {number promoted, milliseconds until the next is due or -1, the time here in seconds}.
+-- Returns {number promoted, milliseconds until the next is due or -1, the time here in seconds,
+--          number of waiting rooms in which somebody may wait}.
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
@@ -25,8 +26,9 @@ for at = #due, 1, -1 do
     end
   end
 end
+local rooms = redis.call('SCARD', KEYS[6])
 local next_due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if #next_due == 0 then
-  return {#due, -1, now}
+  return {#due, -1, now, rooms}
 end
-return {#due, math.max(0, math.ceil((tonumber(next_due[2]) - tonumber(now)) * 1000)), now}
+return {#due, math.max(0, math.ceil((tonumber(next_due[2]) - tonumber(now)) * 1000)), now, rooms}
