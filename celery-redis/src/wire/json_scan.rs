@@ -44,13 +44,15 @@ fn outside_strings(json: &str) -> impl Iterator<Item = &str> {
 
 /// Where the string ends whose inside `text` begins with, behind its quotation mark.
 fn end_of_string(text: &str) -> Option<usize> {
-    let mut bytes = text.bytes().enumerate();
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'"' => return Some(at + 1),
-            b'\\' => drop(bytes.next()),
-            _ => {}
+    // Long strings are leapt over, not walked through.
+    let mut from = 0;
+    while let Some(at) = text[from..].find('"') {
+        let at = from + at;
+        let escapes = text.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        if escapes % 2 == 0 {
+            return Some(at + 1);
         }
+        from = at + 1;
     }
     None
 }
@@ -66,6 +68,9 @@ mod tests {
             ("[1, 18446744073709551616]", true),
             (r#"{"a": -9223372036854775809}"#, true),
             (r#"["18446744073709551616", "\"18446744073709551616"]"#, false),
+            (r#"["\\", 18446744073709551616]"#, true),
+            (r#"["\\\", 18446744073709551616"]"#, false),
+            (r#"["\"", "", "\\\"\\", 18446744073709551616]"#, true),
             ("[123456789012345678901234567890.0, 1e30, 10000000000000000000000E3]", false),
         ] {
             assert_eq!(has_too_large_integer(json), found, "{json}");
