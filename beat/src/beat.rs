@@ -205,10 +205,9 @@ impl Beat {
             *leading = Leading::begin(&self.state, lease, &entries, changes, memory, now).await?;
         }
         let Some(term) = leading.as_mut().filter(|_| !heartbeat.paused) else { return Ok(()) };
-        match term.send(&self.state, &self.voice, memory, now).await? {
-            Progress::Idle => {}
-            Progress::Sent(fired) => self.journal.note(fired),
-            Progress::Outdated => (*known, *leading) = (None, None),
+        let progress = term.send(&self.state, &self.voice, &self.journal, memory, clock).await?;
+        if progress == Progress::Outdated {
+            (*known, *leading) = (None, None);
         }
         Ok(())
     }

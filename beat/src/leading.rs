@@ -5,19 +5,25 @@ use std::sync::Arc;
 
 use celery_redis::SentEvents;
 use celery_redis::transport::beat_state::{
-    BeatState, BeatStateError, Lease, Outcome, Outgoing, Sending, Slot,
+    BeatState, BeatStateError, Lease, Outcome, Outgoing, Sending, Slot, Tail,
 };
 use celery_redis::wire::signature::Producer;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::agenda::{Agenda, DueRun};
 use crate::announce;
+use crate::clock::Clock;
 use crate::consumption::Consumption;
 use crate::entry::Entry;
 use crate::reconcile::reconcile;
+use crate::source::Journal;
 
 /// Entries whose slots go to Redis in one step: few enough that others get their turn.
 const BATCH: usize = 200;
+/// Batches after which the lease is looked after, where that is due.
+const BATCHES: usize = 100;
+/// Entries after which whatever else is ready gets its turn.
+const GIVE_WAY: usize = 50;
 /// A last run that is ahead of the clock by more than this is told of.
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// When a slot is tried again whose queue cannot take it.
@@ -48,22 +54,30 @@ pub(crate) struct Voice {
     pub(crate) events: Option<SentEvents>,
 }
 
-/// What was done at an instant.
+/// What was done.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Some entries were dealt with; there may be more that are due.
-    Sent(Vec<Fired>),
+    Sent,
     /// Nothing is due.
     Idle,
     /// What is in Redis is not what this was decided from: look again.
     Outdated,
 }
 
-/// A slot that was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fired {
-    pub(crate) entry: String,
-    pub(crate) at: DateTime<Utc>,
+/// What goes to Redis at once.
+#[derive(Debug, Default)]
+struct Batch {
+    /// When it was decided.
+    now: DateTime<Utc>,
+    runs: Vec<DueRun>,
+    slots: Vec<Slot>,
+}
+
+/// What Redis answered.
+struct Reply {
+    outcomes: Vec<Outcome>,
+    tails: Vec<Tail>,
 }
 
 impl Leading {
@@ -112,87 +126,146 @@ impl Leading {
         self.agenda.next()
     }
 
-    /// Sends what is due at `now`, up to a batch.
+    /// Sends what is due, in batches: while Redis takes one, what was sent before it is told of,
+    /// and the next one is made.
     pub(crate) async fn send(
         &mut self,
         state: &BeatState,
         voice: &Voice,
+        journal: &Journal,
         memory: &mut Memory,
-        now: DateTime<Utc>,
+        clock: &Clock,
     ) -> Result<Progress, BeatStateError> {
-        let runs = self.agenda.due(now, BATCH);
-        if runs.is_empty() {
+        let Self { lease, agenda, .. } = self;
+        let mut batch = Batch::due(agenda, &voice.producer, clock).await;
+        if batch.runs.is_empty() {
             return Ok(Progress::Idle);
         }
-        let mut slots = Vec::with_capacity(runs.len());
-        for run in &runs {
-            self.slots(run, &voice.producer, now, &mut slots);
+        let mut before: Option<(Batch, Reply)> = None;
+        for more in (0..BATCHES).rev() {
+            let meanwhile = async {
+                // It is written to Redis first.
+                tokio::task::yield_now().await;
+                if let Some((batch, reply)) = before.take() {
+                    batch.conclude(reply, agenda, journal, memory);
+                }
+                match more {
+                    0 => Batch::default(),
+                    _ => Batch::due(agenda, &voice.producer, clock).await,
+                }
+            };
+            let (sending, next) = tokio::join!(state.send(lease, &batch.slots), meanwhile);
+            let Sending::Leading { outcomes, tails } = sending? else {
+                return Ok(Progress::Outdated);
+            };
+            let reply = Reply { outcomes, tails };
+            if let Some(events) = &voice.events {
+                let sent = batch.slots.iter().zip(&reply.outcomes);
+                let sent = sent.filter(|(_, outcome)| **outcome == Outcome::Sent);
+                let messages = sent.filter_map(|(slot, _)| Some(&slot.message.as_ref()?.message));
+                events.tell(state.connection(), messages).await;
+            }
+            let is_outdated = batch.is_outdated(&reply.outcomes);
+            let sent = std::mem::replace(&mut batch, next);
+            if is_outdated || batch.runs.is_empty() {
+                sent.conclude(reply, agenda, journal, memory);
+                return Ok(if is_outdated { Progress::Outdated } else { Progress::Sent });
+            }
+            before = Some((sent, reply));
         }
-        let Sending::Leading { outcomes, tails } = state.send(&self.lease, &slots).await? else {
-            return Ok(Progress::Outdated);
-        };
-        let mut fired = Vec::with_capacity(slots.len());
-        let mut refused = HashSet::new();
-        for (slot, outcome) in slots.iter().zip(&outcomes) {
+        Ok(Progress::Sent)
+    }
+}
+
+impl Batch {
+    /// What is due now, up to so much as goes to Redis at once.
+    async fn due(agenda: &mut Agenda, producer: &Producer, clock: &Clock) -> Self {
+        let now = clock.now();
+        let runs = agenda.due(now, BATCH);
+        let mut slots = Vec::with_capacity(runs.len());
+        for (count, run) in runs.iter().enumerate() {
+            add_slots(&agenda.entries()[run.entry], run, producer, now, &mut slots);
+            if count % GIVE_WAY == GIVE_WAY - 1 {
+                // What is on its way to Redis may not have gone out at once.
+                tokio::task::yield_now().await;
+            }
+        }
+        Self { now, runs, slots }
+    }
+
+    /// Entries whose queues cannot take their slots.
+    fn refused(&self, outcomes: &[Outcome]) -> HashSet<&str> {
+        let outcomes = self.slots.iter().zip(outcomes);
+        let refused = outcomes.filter(|(_, outcome)| **outcome == Outcome::NoQueue);
+        refused.map(|(slot, _)| slot.entry.as_str()).collect()
+    }
+
+    /// Whether a slot was not decided from what is in Redis.
+    fn is_outdated(&self, outcomes: &[Outcome]) -> bool {
+        let refused = self.refused(outcomes);
+        // What a refused slot was to be followed by is not sent either.
+        self.slots.iter().zip(outcomes).any(|(slot, outcome)| {
+            *outcome == Outcome::Before && !refused.contains(slot.entry.as_str())
+        })
+    }
+
+    /// Tells of what was done, and notes it.
+    fn conclude(&self, reply: Reply, agenda: &mut Agenda, journal: &Journal, memory: &mut Memory) {
+        let mut fired = Vec::new();
+        for (slot, outcome) in self.slots.iter().zip(&reply.outcomes) {
             match (outcome, &slot.message) {
                 (Outcome::Sent, Some(outgoing)) => {
                     announce::sent(slot, outgoing);
-                    memory.sent.insert(slot.entry.clone(), Some(slot.slot));
-                    fired.push(Fired { entry: slot.entry.clone(), at: outgoing.at });
+                    match memory.sent.get_mut(&slot.entry) {
+                        Some(known) => *known = Some(slot.slot),
+                        None => {
+                            memory.sent.insert(slot.entry.clone(), Some(slot.slot));
+                        }
+                    }
+                    fired.push((slot.entry.as_str(), outgoing.at));
                 }
-                (Outcome::NoQueue, Some(outgoing)) => {
-                    announce::no_queue(slot, outgoing);
-                    refused.insert(slot.entry.as_str());
-                }
+                (Outcome::NoQueue, Some(outgoing)) => announce::no_queue(slot, outgoing),
                 _ => {}
             }
         }
-        if let Some(events) = &voice.events {
-            let sent =
-                slots.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::Sent);
-            let messages = sent.filter_map(|(slot, _)| Some(&slot.message.as_ref()?.message));
-            events.tell(state.connection(), messages).await;
+        journal.note(&fired);
+        for tail in reply.tails {
+            announce::consumption(memory.consumption.note(tail, self.now).as_ref());
         }
-        for tail in tails {
-            announce::consumption(memory.consumption.note(tail, now).as_ref());
-        }
-        for run in &runs {
-            let entry = &self.agenda.entries()[run.entry];
-            if refused.contains(entry.name.as_str()) {
-                self.agenda.put_off(run, now + TRY_AGAIN);
+        let refused = self.refused(&reply.outcomes);
+        for run in &self.runs {
+            if refused.contains(agenda.entries()[run.entry].name.as_str()) {
+                agenda.put_off(run, self.now + TRY_AGAIN);
             } else {
-                announce::missed(entry, run);
-                self.agenda.settle(run);
+                announce::missed(&agenda.entries()[run.entry], run);
+                agenda.settle(run);
             }
         }
-        // What a refused slot was to be followed by is not sent either.
-        let is_outdated = |(slot, outcome): (&Slot, &Outcome)| {
-            *outcome == Outcome::Before && !refused.contains(slot.entry.as_str())
-        };
-        if slots.iter().zip(&outcomes).any(is_outdated) {
-            return Ok(Progress::Outdated);
-        }
-        Ok(Progress::Sent(fired))
     }
+}
 
-    /// The slots of a run as they are sent, each from the one before.
-    fn slots(&self, run: &DueRun, producer: &Producer, now: DateTime<Utc>, slots: &mut Vec<Slot>) {
-        let entry = &self.agenda.entries()[run.entry];
-        let mut expected = run.from;
-        for slot in &run.slots {
-            match entry.signature(*slot, now).encode(producer, now) {
-                Ok(message) => {
-                    let message = Some(Outgoing { message, due: entry.due_at(*slot), at: now });
-                    slots.push(Slot { entry: entry.name.clone(), expected, slot: *slot, message });
-                    expected = *slot;
-                }
-                // One entry that cannot be sent must not keep others from it.
-                Err(error) => announce::unsendable(entry, *slot, &error),
+/// The slots of a run as they are sent, each from the one before.
+fn add_slots(
+    entry: &Entry,
+    run: &DueRun,
+    producer: &Producer,
+    now: DateTime<Utc>,
+    slots: &mut Vec<Slot>,
+) {
+    let mut expected = run.from;
+    for slot in &run.slots {
+        match entry.signature(*slot, now).encode(producer, now) {
+            Ok(message) => {
+                let message = Some(Outgoing { message, due: entry.due_at(*slot), at: now });
+                slots.push(Slot { entry: entry.name.clone(), expected, slot: *slot, message });
+                expected = *slot;
             }
+            // One entry that cannot be sent must not keep others from it.
+            Err(error) => announce::unsendable(entry, *slot, &error),
         }
-        if expected < run.to {
-            let (entry, slot) = (entry.name.clone(), run.to);
-            slots.push(Slot { entry, expected, slot, message: None });
-        }
+    }
+    if expected < run.to {
+        let (entry, slot) = (entry.name.clone(), run.to);
+        slots.push(Slot { entry, expected, slot, message: None });
     }
 }

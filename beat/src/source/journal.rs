@@ -5,8 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use crate::leading::Fired;
-
 /// Runs of entries since they were last taken: one record for each entry, or none at all where
 /// nobody takes them.
 #[derive(Debug, Default)]
@@ -27,11 +25,12 @@ impl Journal {
         Self { runs: Mutex::new(Some(HashMap::new())) }
     }
 
-    pub(crate) fn note(&self, fired: Vec<Fired>) {
+    /// Notes entries with the instants at which they were sent.
+    pub(crate) fn note(&self, fired: &[(&str, DateTime<Utc>)]) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(runs) = runs.as_mut() else { return };
-        for Fired { entry, at } in fired {
-            add(runs, entry, Runs { last: at, count: 1 });
+        for (entry, at) in fired {
+            add(runs, (*entry).to_owned(), Runs { last: *at, count: 1 });
         }
     }
 

@@ -338,3 +338,48 @@ async fn slots_of_one_step_follow_each_other_however_many_they_are() {
         assert_eq!(known.sent.as_ref().map(|sent| sent.slot), Some(at(2500)));
     }
 }
+
+#[tokio::test]
+async fn what_is_refused_leaves_every_queue_as_it_was() {
+    let broker = TestBroker::start();
+    let state = broker.state();
+    let stale = lease(&state).await;
+    state.resign("beat@test", "process").await.unwrap();
+    let lease = lease(&state).await;
+    let (one, mut other) = (entry("one", "0 3 * * *"), entry("other", "0 3 * * *"));
+    other.call.queue = "empty".to_owned();
+    let [seen, first] = ["23", "24"].map(|day| utc(&format!("2026-11-{day}T03:00:00Z")));
+    introduce(&state, &[one.clone(), other.clone()], seen).await;
+    broker.query::<()>(&["LPUSH", "celery", r#"{"headers": {"id": "a"}}"#]);
+    broker.query::<()>(&["LPUSH", "celery", r#"{"headers": {"id": "b"}}"#]);
+    let url = broker.server.url();
+    let consumer = std::thread::spawn(move || {
+        let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+        let command = redis::cmd("BLPOP").arg("empty").arg("end").arg(0).take();
+        command.query::<(String, String)>(&mut connection).unwrap()
+    });
+    let blocked = || broker.query::<String>(&["INFO", "clients"]).contains("blocked_clients:1");
+    eventually("somebody waits for the queue", blocked).await;
+
+    let slots = [slot(&one, seen, first), slot(&other, seen, first)];
+    assert_eq!(state.send(&stale, &slots).await.unwrap(), Sending::NotLeading);
+    let early = [slot(&one, first, first), slot(&other, first, first)];
+    let sending = state.send(&lease, &early).await.unwrap();
+    assert_eq!(outcomes(sending), [Outcome::Before, Outcome::Before]);
+
+    assert_eq!(broker.ids("celery"), ["a", "b"]);
+    broker.query::<()>(&["LPUSH", "end", "nothing came"]);
+    assert_eq!(consumer.join().unwrap().1, "nothing came");
+    let ledger = state.ledger().await.unwrap();
+    assert!(ledger.values().all(|known| known.cursor == Some(seen) && known.count == 0));
+    let script_calls = || broker.query::<String>(&["INFO", "commandstats"]);
+    assert!(script_calls().contains("cmdstat_evalsha"), "slot by slot, after it was refused");
+
+    broker.query::<()>(&["CONFIG", "RESETSTAT"]);
+    let sending = state.send(&lease, &slots).await.unwrap();
+
+    assert_eq!(outcomes(sending), [Outcome::Sent, Outcome::Sent]);
+    assert_eq!(broker.ids("celery")[2..], [one.task_id(first).to_string()]);
+    assert_eq!(broker.ids("empty"), [other.task_id(first).to_string()]);
+    assert!(!script_calls().contains("cmdstat_evalsha"), "all of it in one transaction");
+}

@@ -1,12 +1,20 @@
 //! Slots on their way into queues.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
-use redis::{FromRedisValue, Value, from_redis_value};
+use redis::{Cmd, FromRedisValue, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 
 use super::{BeatState, BeatStateError, Lease, SEND};
 use crate::wire::isoformat;
 use crate::wire::signature::Encoded;
+
+const ADVANCE: &str = include_str!("../scripts/beat_advance.lua");
+/// Most entries and lists of one transaction: Lua's stack bounds what a command may be given, and
+/// each list is one command more.
+const MOST_ENTRIES: usize = 1000;
+const MOST_LISTS: usize = 100;
 
 /// A slot to be sent, or to be passed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +95,69 @@ impl BeatState {
     ///
     /// Where Redis does not answer: then it is not known what was sent.
     pub async fn send(&self, lease: &Lease, slots: &[Slot]) -> Result<Sending, BeatStateError> {
+        if let Some(batch) = Batch::of(slots)
+            && let Some(sending) = self.send_all(lease, &batch, slots.len()).await?
+        {
+            return Ok(sending);
+        }
+        self.send_each(lease, slots).await
+    }
+
+    /// Sends a batch in one transaction that passes no message through a script. `None` where it
+    /// cannot be sent as a whole; then nothing was done.
+    async fn send_all(
+        &self,
+        lease: &Lease,
+        batch: &Batch<'_>,
+        slots: usize,
+    ) -> Result<Option<Sending>, BeatStateError> {
+        let mut transaction = redis::pipe();
+        // What a list does not take, the script finds out.
+        transaction.atomic().ignore_errors();
+        let mut lists = Vec::with_capacity(batch.lists.len());
+        for List { queue, priority, messages } in &batch.lists {
+            let list = self.keys.list(queue, *priority);
+            let bytes = messages.iter().map(|message| message.len() + 16).sum();
+            let mut push = Cmd::with_capacity(messages.len() + 2, bytes);
+            push.arg("LPUSH").arg(&list);
+            for message in messages {
+                push.arg(*message);
+            }
+            transaction.add_command(push).ignore();
+            lists.push(list);
+        }
+        let mut advance = redis::cmd("EVAL");
+        advance.arg(ADVANCE).arg(4 + lists.len());
+        advance.arg(&self.leader).arg(&self.last_runs).arg(&self.run_counts).arg(&self.sent);
+        advance.arg(&lists);
+        batch.describe(lease, &mut advance);
+        transaction.add_command(advance);
+        let replies: Vec<Value> =
+            match self.connection.pipeline("sending beat's messages", &transaction).await {
+                Ok(replies) => replies,
+                Err(error) if error.is_outage() => return Err(error.into()),
+                Err(error) => {
+                    log::debug!("slots are sent one by one: {error}");
+                    return Ok(None);
+                }
+            };
+        let Some(Value::Array(reply)) = replies.into_iter().next() else { return Ok(None) };
+        let reply: Vec<String> =
+            reply.into_iter().filter_map(|word| from_redis_value(word).ok()).collect();
+        Ok(match reply.split_first() {
+            Some((word, digests)) if word == "leading" => {
+                let outcomes = vec![Outcome::Sent; slots];
+                let tails = lists.into_iter().zip(digests);
+                let tails = tails.map(|(list, digest)| Tail { list, digest: digest.clone() });
+                Some(Sending::Leading { outcomes, tails: tails.collect() })
+            }
+            Some((word, _)) if word == "not leading" => Some(Sending::NotLeading),
+            _ => None,
+        })
+    }
+
+    /// Decides for each slot by itself, in one script.
+    async fn send_each(&self, lease: &Lease, slots: &[Slot]) -> Result<Sending, BeatStateError> {
         let mut call = SEND.prepare_invoke();
         call.key(&self.leader).key(&self.last_runs).key(&self.run_counts).key(&self.sent);
         call.arg(lease.token());
@@ -95,11 +166,10 @@ impl BeatState {
                 .arg(isoformat::format(slot.expected))
                 .arg(isoformat::format(slot.slot));
             match &slot.message {
-                Some(Outgoing { message, due, at }) => {
-                    let id = message.id.clone();
-                    let record = Sent { slot: slot.slot, due: *due, at: *at, id };
+                Some(outgoing) => {
+                    let message = &outgoing.message;
                     call.key(self.keys.list(&message.queue, message.priority))
-                        .arg(serde_json::to_string(&record).unwrap_or_default())
+                        .arg(outgoing.record(slot.slot))
                         .arg(message.bytes.as_slice());
                 }
                 None => {
@@ -109,6 +179,101 @@ impl BeatState {
         }
         let answer: Answer = self.connection.script("sending beat's messages", &call).await?;
         Ok(answer.0)
+    }
+}
+
+impl Outgoing {
+    /// What is kept of it.
+    fn record(&self, slot: DateTime<Utc>) -> String {
+        let id = self.message.id.clone();
+        let sent = Sent { slot, due: self.due, at: self.at, id };
+        serde_json::to_string(&sent).unwrap_or_default()
+    }
+}
+
+/// Slots by their lists and entries.
+struct Batch<'a> {
+    lists: Vec<List<'a>>,
+    entries: Vec<Advance<'a>>,
+}
+
+/// What one list gets.
+struct List<'a> {
+    queue: &'a str,
+    priority: i64,
+    messages: Vec<&'a [u8]>,
+}
+
+/// What becomes of one entry.
+struct Advance<'a> {
+    name: &'a str,
+    expected: DateTime<Utc>,
+    to: DateTime<Utc>,
+    sent: usize,
+    latest: Option<(&'a Outgoing, DateTime<Utc>)>,
+}
+
+impl<'a> Batch<'a> {
+    /// `None` where they are too many for one command, or one does not begin where the one before
+    /// ends.
+    fn of(slots: &'a [Slot]) -> Option<Self> {
+        let mut lists: Vec<List<'_>> = Vec::new();
+        let mut entries: Vec<Advance<'_>> = Vec::with_capacity(slots.len());
+        let mut places = HashMap::with_capacity(slots.len());
+        for slot in slots {
+            let place = *places.entry(slot.entry.as_str()).or_insert(entries.len());
+            if place == entries.len() {
+                entries.push(Advance {
+                    name: &slot.entry,
+                    expected: slot.expected,
+                    to: slot.expected,
+                    sent: 0,
+                    latest: None,
+                });
+            }
+            let entry = entries.get_mut(place)?;
+            if entry.to != slot.expected {
+                return None;
+            }
+            entry.to = slot.slot;
+            let Some(outgoing) = &slot.message else { continue };
+            entry.sent += 1;
+            entry.latest = Some((outgoing, slot.slot));
+            let message = &outgoing.message;
+            let (queue, priority) = (message.queue.as_str(), message.priority);
+            let known =
+                lists.iter_mut().find(|list| list.queue == queue && list.priority == priority);
+            match known {
+                Some(list) => list.messages.push(&message.bytes),
+                None => lists.push(List { queue, priority, messages: vec![&message.bytes] }),
+            }
+        }
+        let fits = entries.len() <= MOST_ENTRIES && lists.len() <= MOST_LISTS;
+        (fits && !entries.is_empty()).then_some(Self { lists, entries })
+    }
+
+    fn describe(&self, lease: &Lease, advance: &mut Cmd) {
+        let entries = &self.entries;
+        let sent = || entries.iter().filter_map(|entry| Some((entry.name, entry.latest?)));
+        advance.arg(lease.token()).arg(entries.len()).arg(sent().count());
+        for list in &self.lists {
+            advance.arg(list.messages.len());
+        }
+        for entry in entries {
+            advance.arg(entry.name);
+        }
+        for entry in entries {
+            advance.arg(isoformat::format(entry.expected));
+        }
+        for entry in entries {
+            advance.arg(entry.sent);
+        }
+        for entry in entries {
+            advance.arg(entry.name).arg(isoformat::format(entry.to));
+        }
+        for (name, (outgoing, slot)) in sent() {
+            advance.arg(name).arg(outgoing.record(slot));
+        }
     }
 }
 
