@@ -7,7 +7,7 @@ use beat::built_in;
 use beat::entry::{Call, CatchUp, Entry, Misfire};
 use beat::schedule::Schedule;
 use celery_redis::transport::beat_state::{BeatState, Lease, Outcome, Role, Sending, Switch};
-use celery_redis::transport::connection::Connection;
+use celery_redis::transport::connection::{Connection, ConnectionSettings};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Value, json};
@@ -157,7 +157,9 @@ async fn a_send_whose_answer_was_lost_is_not_repeated() {
     let patience = Duration::from_millis(300);
     let impatient = broker.settings().timeouts(patience, patience);
     let impatient = BeatState::new(Connection::new(impatient), "");
-    impatient.ledger().await.unwrap();
+    // What it may do is known by then.
+    let before = impatient.send(&lease, &[slot(entry, seen, first)]).await.unwrap();
+    assert_eq!(outcomes(before), [Outcome::Before]);
     let slots = [slot(entry, first, second)];
     broker.server.pause();
     let unanswered = impatient.send(&lease, &slots).await;
@@ -382,4 +384,26 @@ async fn what_is_refused_leaves_every_queue_as_it_was() {
     assert_eq!(broker.ids("celery")[2..], [one.task_id(first).to_string()]);
     assert_eq!(broker.ids("empty"), [other.task_id(first).to_string()]);
     assert!(!script_calls().contains("cmdstat_evalsha"), "all of it in one transaction");
+}
+
+#[tokio::test]
+async fn a_beat_that_may_not_take_messages_out_again_decides_slot_by_slot() {
+    for denied in ["-ltrim", "-multi", "-exec"] {
+        let broker = TestBroker::start();
+        let rules = ["ACL", "SETUSER", "beat", "on", ">secret", "~*", "&*", "+@all", denied];
+        broker.query::<()>(&rules);
+        let url = broker.server.url().replace("redis://", "redis://beat:secret@");
+        let settings = ConnectionSettings::parse(&url).unwrap();
+        let state = BeatState::new(Connection::new(settings), "");
+        let lease = lease(&state).await;
+        let one = entry("one", "0 3 * * *");
+        let [seen, first] = ["23", "24"].map(|day| utc(&format!("2026-11-{day}T03:00:00Z")));
+        introduce(&state, std::slice::from_ref(&one), seen).await;
+
+        let sent = outcomes(state.send(&lease, &[slot(&one, seen, first)]).await.unwrap());
+        let again = outcomes(state.send(&lease, &[slot(&one, seen, first)]).await.unwrap());
+
+        assert_eq!((sent, again), (vec![Outcome::Sent], vec![Outcome::Before]), "{denied}");
+        assert_eq!(broker.ids("celery"), [one.task_id(first).to_string()], "{denied}");
+    }
 }

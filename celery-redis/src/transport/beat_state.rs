@@ -11,6 +11,7 @@ mod sending;
 use std::sync::LazyLock;
 
 use redis::Script;
+use tokio::sync::OnceCell;
 
 use super::connection::{Connection, TransportError};
 use super::keys::Keys;
@@ -72,6 +73,9 @@ pub struct BeatState {
     paused: String,
     leader: String,
     term: String,
+    /// Never there.
+    probe: String,
+    may_send_all: OnceCell<bool>,
 }
 
 impl BeatState {
@@ -91,6 +95,8 @@ impl BeatState {
             paused: key("paused"),
             leader: key("leader"),
             term: key("term"),
+            probe: key("probe"),
+            may_send_all: OnceCell::new(),
         }
     }
 

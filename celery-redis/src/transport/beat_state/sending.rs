@@ -11,6 +11,13 @@ use crate::wire::isoformat;
 use crate::wire::signature::Encoded;
 
 const ADVANCE: &str = include_str!("../scripts/beat_advance.lua");
+/// Whether all is allowed that the other script has to be able to do.
+const MAY_ADVANCE: &str = r"
+for _, command in ipairs({{'TYPE'}, {'LTRIM', 0, -1}, {'LINDEX', -1}}) do
+  local reply = redis.pcall(command[1], KEYS[1], unpack(command, 2))
+  if type(reply) == 'table' and reply.err then return 0 end
+end
+return 1";
 /// Most entries and lists of one transaction: Lua's stack bounds what a command may be given, and
 /// each list is one command more.
 const MOST_ENTRIES: usize = 1000;
@@ -96,11 +103,29 @@ impl BeatState {
     /// Where Redis does not answer: then it is not known what was sent.
     pub async fn send(&self, lease: &Lease, slots: &[Slot]) -> Result<Sending, BeatStateError> {
         if let Some(batch) = Batch::of(slots)
+            && self.may_send_all().await?
             && let Some(sending) = self.send_all(lease, &batch, slots.len()).await?
         {
             return Ok(sending);
         }
         self.send_each(lease, slots).await
+    }
+
+    /// Whether Redis lets us have transactions, and take out of a list what was put there. Where an
+    /// administrator has not allowed it, slots are decided one by one.
+    async fn may_send_all(&self) -> Result<bool, BeatStateError> {
+        let asked = async || {
+            // Not as a transaction of the client's: it counts on each of its commands being allowed.
+            let mut question = redis::pipe();
+            question.ignore_errors();
+            question.cmd("MULTI");
+            question.cmd("EVAL").arg(MAY_ADVANCE).arg(1).arg(&self.probe);
+            question.cmd("EXEC").cmd("DISCARD");
+            let answers: Vec<Value> =
+                self.connection.pipeline("asking what beat may do", &question).await?;
+            Ok::<_, BeatStateError>(answers.get(2) == Some(&Value::Array(vec![Value::Int(1)])))
+        };
+        Ok(*self.may_send_all.get_or_try_init(asked).await?)
     }
 
     /// Sends a batch in one transaction that passes no message through a script. `None` where it
