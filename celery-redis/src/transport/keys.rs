@@ -1,7 +1,7 @@
 //! Every key and channel that we share with kombu and Celery, and our own.
 
 /// kombu's separator between a queue's name and its priority.
-const SEPARATOR: &str = "\u{6}\u{16}";
+pub(super) const SEPARATOR: &str = "\u{6}\u{16}";
 
 /// Priority steps of a queue's lists, in the order they are served (kombu's `priority_steps`).
 pub const PRIORITY_STEPS: [u8; 4] = [0, 3, 6, 9];
@@ -63,11 +63,6 @@ impl Keys {
     /// The queue in a binding's member.
     pub fn bound_queue(member: &str) -> Option<&str> {
         member.rsplit(SEPARATOR).next().filter(|queue| !queue.is_empty())
-    }
-
-    /// Whether a binding's member is for messages with `routing_key`.
-    pub fn is_bound_by(member: &str, routing_key: &str) -> bool {
-        member.split(SEPARATOR).next() == Some(routing_key)
     }
 
     /// The channel of remote control; channels are not per database, so their names are.

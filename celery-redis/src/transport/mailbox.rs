@@ -7,10 +7,13 @@ use redis::aio::{MultiplexedConnection, PubSubStream};
 use redis::{FromRedisValue, Pipeline};
 
 use super::connection::{Connection, ConnectionSettings, TransportError};
-use super::keys::Keys;
+use super::keys::{Keys, SEPARATOR};
+use super::scripts;
 use super::side_connection::SideConnection;
 use crate::wire::control::{REPLY_EXCHANGE, ReplyTo};
 
+/// Sent whole: a pipeline cannot ask for a script and then send it.
+const REPLY: &str = include_str!("scripts/reply.lua");
 /// How long a reply waits for an asker that does not fetch it.
 const REPLY_TTL: Duration = Duration::from_secs(60);
 
@@ -54,21 +57,12 @@ impl Replies {
         if !asker.exchange.starts_with(REPLY_EXCHANGE) {
             return Ok(());
         }
+        let mut reply = scripts::whole(REPLY, &[self.keys.binding(&asker.exchange)]);
+        reply.arg(SEPARATOR).arg(&asker.routing_key).arg(REPLY_EXCHANGE).arg(self.keys.list("", 0));
+        reply.arg(REPLY_TTL.as_secs()).arg(message);
         let mut pipeline = redis::pipe();
-        pipeline.smembers(self.keys.binding(&asker.exchange));
-        let (members,): (Vec<String>,) =
-            self.connection.run("look for the asker", &pipeline).await?;
-        for member in members.iter().filter(|member| Keys::is_bound_by(member, &asker.routing_key))
-        {
-            let queue = Keys::bound_queue(member).filter(|queue| queue.ends_with(REPLY_EXCHANGE));
-            let Some(queue) = queue else { continue };
-            let list = self.keys.list(queue, 0);
-            let ttl = i64::try_from(REPLY_TTL.as_secs()).unwrap_or(i64::MAX);
-            let mut pipeline = redis::pipe();
-            pipeline.lpush(&list, message).ignore().expire(&list, ttl).ignore();
-            self.connection.run::<()>("reply to a control command", &pipeline).await?;
-        }
-        Ok(())
+        pipeline.add_command(reply).ignore();
+        self.connection.run("reply to a control command", &pipeline).await
     }
 }
 
