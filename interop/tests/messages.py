@@ -65,6 +65,19 @@ def push(redis: redis_client.Redis, message: Any, queue: str = "celery") -> None
     redis.lpush(queue, message if isinstance(message, str | bytes) else json.dumps(message))
 
 
+def idle(redis: redis_client.Redis, queue: str = "celery") -> bool:
+    """Whether no message waits in the queue and none is lent, at the same instant.
+
+    Asked one after the other, a message can pass from where nobody looks any more to where nobody
+    looks yet.
+    """
+    with redis.pipeline(transaction=True) as pipeline:
+        pipeline.hlen("unacked")
+        for suffix in ["", *(f"\x06\x16{n}" for n in (3, 6, 9))]:
+            pipeline.llen(f"{queue}{suffix}")
+        return not any(pipeline.execute())
+
+
 def unacked(redis: redis_client.Redis) -> int:
     """How many messages are lent to workers."""
     return redis.hlen("unacked")

@@ -6,7 +6,7 @@ import pytest
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import Reject
 
-from messages import unacked, waiting
+from messages import idle, unacked
 from waiting import until
 
 
@@ -16,7 +16,7 @@ def worker(programs):
 
 
 def settled(redis) -> bool:
-    return unacked(redis) == 0 and waiting(redis) == 0
+    return idle(redis)
 
 
 def test_a_task_that_ignores_its_message_leaves_no_result(app, worker, redis):

@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import TaskRevokedError
 
-from messages import unacked, waiting
+from messages import idle, unacked, waiting
 from steering import OURS, PYTHONS, ask, celery, ours, pythons, ready
 from waiting import until
 
@@ -330,7 +330,7 @@ def test_a_revoked_message_in_the_queue_is_not_run(app, programs, redis):
         revoked.get(timeout=30)
     assert waiting(redis) == 1
     redis.set("release", 1)
-    until(lambda: unacked(redis) == waiting(redis) == 0, "its message is settled")
+    until(lambda: idle(redis), "its message is settled")
     assert redis.get("runs") is None
 
 
@@ -353,7 +353,7 @@ def test_a_revoke_before_the_sending_counts(app, programs, redis):
 
     with pytest.raises(TaskRevokedError):
         app.send_task("bench.incr", ("runs",), task_id="early").get(timeout=30)
-    until(lambda: unacked(redis) == waiting(redis) == 0, "its message is settled")
+    until(lambda: idle(redis), "its message is settled")
     assert redis.get("runs") is None
 
 
@@ -481,7 +481,7 @@ def test_the_id_of_an_expired_task_is_revoked(app, programs, redis):
 
     app.send_task("bench.incr", ("runs",), task_id="late")
 
-    until(lambda: waiting(redis) == unacked(redis) == 0, "it is settled")
+    until(lambda: idle(redis), "it is settled")
     assert redis.get("runs") is None
 
 

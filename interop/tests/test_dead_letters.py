@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from chaos.events import begun
-from messages import envelope, push, unacked, waiting
+from messages import envelope, idle, push, unacked, waiting
 from waiting import until
 
 LEASE = {"WORKER_LEASE_SECONDS": "1"}
@@ -133,7 +133,7 @@ def test_the_number_of_dead_letters_is_bounded(programs, redis):
         push(redis, f"unreadable {number}")
 
     until(lambda: "the 1 oldest were dropped" in worker.output(), "it says what it drops")
-    until(lambda: waiting(redis) == 0 and unacked(redis) == 0, "all are seen")
+    until(lambda: idle(redis), "all are seen")
 
     assert redis.zcard(DEAD) == redis.hlen(f"{DEAD}_records") == redis.hlen(f"{DEAD}_messages") == 5
 

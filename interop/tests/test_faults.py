@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from conftest import celery_app
-from messages import unacked, waiting
+from messages import idle, unacked, waiting
 from waiting import until
 
 
@@ -109,7 +109,7 @@ def test_a_task_that_runs_while_redis_is_away_is_settled_afterwards(own_redis, o
     client = own_redis.client()
     key = f"celery-task-meta-{task_id}"
     until(lambda: '"SUCCESS"' in (client.get(key) or ""), "the result is stored", 90)
-    until(lambda: unacked(client) == 0 and waiting(client) == 0, "the message is settled")
+    until(lambda: idle(client), "the message is settled")
 
 
 def test_a_worker_started_before_redis_waits_for_it(own_redis, on_own_redis):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from celery.exceptions import TaskRevokedError
 
-from messages import unacked, waiting
+from messages import idle
 from steering import OURS, PYTHONS, ask, ask_node, ours, pythons, ready
 from waiting import until
 
@@ -35,7 +35,7 @@ def test_ours_learns_at_its_start_what_a_python_worker_was_told(app, programs, r
     worker = ours(programs)
 
     # Known before the first message is fetched.
-    until(lambda: unacked(redis) == waiting(redis) == 0, "its message is settled")
+    until(lambda: idle(redis), "its message is settled")
     with pytest.raises(TaskRevokedError):
         revoked.get(timeout=30)
     assert redis.get("runs") is None

@@ -5,7 +5,7 @@ import json
 import pytest
 from celery.exceptions import TaskRevokedError
 
-from messages import unacked, waiting
+from messages import idle, unacked, waiting
 from waiting import until
 
 RATE = 20
@@ -159,6 +159,6 @@ def test_a_waiting_task_can_be_revoked(app, programs, redis):
     assert app.control.revoke(results[-1].id, reply=True, timeout=30, limit=1)
     with pytest.raises(TaskRevokedError):
         results[-1].get(timeout=30)
-    until(lambda: unacked(redis) == waiting(redis) == 0, "all are settled")
+    until(lambda: idle(redis), "all are settled")
 
     assert "199" not in {key for _, key, _ in events(redis)}

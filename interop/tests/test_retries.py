@@ -7,7 +7,7 @@ import pytest
 from celery import chain, chord
 from celery.exceptions import MaxRetriesExceededError
 
-from messages import envelope, push, unacked, waiting
+from messages import envelope, idle, push, unacked, waiting
 from waiting import until
 
 
@@ -157,7 +157,7 @@ def test_a_task_whose_results_are_dropped_says_so_itself(app, worker, redis):
     asked = app.send_task("bench.quiet", ignore_result=False)
 
     assert asked.get(timeout=30) == 1
-    until(lambda: unacked(redis) == waiting(redis) == 0, "both are settled")
+    until(lambda: idle(redis), "both are settled")
     assert not redis.exists(f"celery-task-meta-{quiet.id}")
 
 

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery, chain, chord, group, signature
 
 from hearing import Heard, listening
-from messages import unacked, waiting
+from messages import idle, waiting
 from steering import ready
 from waiting import until
 
@@ -106,7 +106,7 @@ def test_what_follows_from_a_task_is_told_of_as_by_a_python_worker(
         heard.events.clear()
         canvas().apply_async()
         until(lambda: len(sent(heard)) >= count, "all that is sent is told of")
-        until(lambda: unacked(redis) == waiting(redis) == 0, "nothing is left to do")
+        until(lambda: idle(redis), "nothing is left to do")
         events = sent(heard)
         assert all(event["hostname"].startswith("gen") for event in events)
         told[kind] = sorted(map(without_moment, events), key=repr)

@@ -10,7 +10,7 @@ from celery import chord, group, signature
 from redis import Redis
 
 from conftest import celery_app, programs_on
-from messages import unacked, waiting
+from messages import idle, unacked, waiting
 from processes import Process
 from programs import Programs
 from sentinel import ConfiguredRedis
@@ -56,7 +56,7 @@ def misses(worker: Process, server: ConfiguredRedis) -> None:
 
 
 def settled(broker: Redis) -> bool:
-    return unacked(broker) == waiting(broker) == 0
+    return idle(broker)
 
 
 def test_a_message_is_acknowledged_only_when_its_result_is_stored(app, programs, servers):
