@@ -11,7 +11,7 @@ use celery_redis::wire::exception::Exception;
 use celery_redis::{Canvas, Client};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::failure::Retry;
 use crate::time_limit::{RunTime, soft_time_limit_exceeded};
@@ -103,7 +103,8 @@ struct Run {
     client: Client,
     children: Mutex<Vec<Value>>,
     raised: Mutex<Option<Raised>>,
-    progress: watch::Sender<Option<Progress>>,
+    progress: Mutex<Option<Progress>>,
+    progressed: Notify,
     time: RunTime,
 }
 
@@ -118,15 +119,10 @@ pub(crate) enum Raised {
 }
 
 impl TaskContext {
-    pub(crate) fn new(
-        call: Call,
-        states: Arc<States>,
-        client: Client,
-        time: RunTime,
-    ) -> (Self, watch::Receiver<Option<Progress>>) {
-        let (progress, updates) = watch::channel(None);
-        let (raised, children) = Default::default();
-        (Self(Arc::new(Run { call, states, client, children, raised, progress, time })), updates)
+    pub(crate) fn new(call: Call, states: Arc<States>, client: Client, time: RunTime) -> Self {
+        let (raised, children, progress, progressed) = Default::default();
+        let run = Run { call, states, client, children, raised, progress, progressed, time };
+        Self(Arc::new(run))
     }
 
     /// The context of the task that is running.
@@ -239,7 +235,21 @@ impl TaskContext {
 
     /// Shows a state of the task's own to whoever asks; the last one wins.
     pub fn update_state(&self, state: &str, meta: Value) {
-        self.0.progress.send_replace(Some(Progress { state: state.to_owned(), meta }));
+        let progress = Progress { state: state.to_owned(), meta };
+        *self.0.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+        self.0.progressed.notify_one();
+    }
+
+    /// The next state that the task sets; one that was replaced meanwhile is passed over.
+    pub async fn next_state(&self) -> Progress {
+        loop {
+            let progress = self.0.progress.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match progress {
+                Some(progress) => return progress,
+                // Keeps one notification for who was not waiting yet.
+                None => self.0.progressed.notified().await,
+            }
+        }
     }
 
     /// What this task sends through.

@@ -13,11 +13,10 @@ use celery_redis::wire::exception::Exception;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::to_raw_value;
-use tokio::sync::watch;
 
 use crate::app::TaskApp;
 use crate::arguments;
-use crate::context::{Call, Progress, Raised, States, TaskContext};
+use crate::context::{Call, Raised, States, TaskContext};
 use crate::failure::{Ended, Retry};
 use crate::hooks;
 use crate::options::TaskOptions;
@@ -197,8 +196,6 @@ impl Registry {
 pub struct Started<F> {
     /// Its end.
     pub ended: F,
-    /// The states that the task sets on its way.
-    pub progress: watch::Receiver<Option<Progress>>,
     /// What to tell it about its time.
     pub time: RunTime,
     /// What the task sees.
@@ -232,11 +229,10 @@ impl TaskDefinition {
         let time = RunTime::new();
         let arguments = (std::mem::take(&mut call.args), std::mem::take(&mut call.kwargs));
         let client = app.client().clone();
-        let (context, progress) =
-            TaskContext::new(call.clone(), Arc::clone(states), client, time.clone());
+        let context = TaskContext::new(call.clone(), Arc::clone(states), client, time.clone());
         (call.args, call.kwargs) = arguments;
         let ended = (self.run)(call, context.clone(), app.clone(), Arc::clone(&self.options));
-        Started { ended, progress, time, context }
+        Started { ended, time, context }
     }
 }
 

@@ -5,18 +5,18 @@
 //! its thread has to ask.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use celery_redis::wire::exception::Exception;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
-/// How far a run is in its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How far a run is in its time: it only advances.
+#[derive(Debug, Clone, Copy)]
 enum Stage {
-    Within,
-    SoftLimitPassed,
+    Within = 0,
+    SoftLimitPassed = 1,
     /// Nobody waits for its result any more.
-    Over,
+    Over = 2,
 }
 
 /// Who sees to the end of a run whose soft limit has passed.
@@ -29,24 +29,25 @@ pub enum SoftLimitPassed {
 }
 
 /// The time of one run: the engine says how far it is, the task asks.
-#[derive(Debug, Clone)]
-pub struct RunTime {
-    stage: Arc<watch::Sender<Stage>>,
-    handled: Arc<AtomicBool>,
+#[derive(Debug, Clone, Default)]
+pub struct RunTime(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    stage: AtomicU8,
+    handled: AtomicBool,
+    advanced: Notify,
 }
 
 impl RunTime {
     pub(crate) fn new() -> Self {
-        Self {
-            stage: Arc::new(watch::Sender::new(Stage::Within)),
-            handled: Arc::new(AtomicBool::new(false)),
-        }
+        Self::default()
     }
 
     /// Tells the run that its soft limit has passed.
     pub fn pass_soft_limit(&self) -> SoftLimitPassed {
         self.advance(Stage::SoftLimitPassed);
-        if self.handled.load(Ordering::Acquire) {
+        if self.0.handled.load(Ordering::Acquire) {
             SoftLimitPassed::TaskEndsItself
         } else {
             SoftLimitPassed::Unhandled
@@ -60,27 +61,25 @@ impl RunTime {
     }
 
     fn advance(&self, stage: Stage) {
-        self.stage.send_if_modified(|now| {
-            let advances = *now < stage;
-            *now = stage.max(*now);
-            advances
-        });
+        self.0.stage.fetch_max(stage as u8, Ordering::AcqRel);
+        self.0.advanced.notify_waiters();
     }
 
     /// Whether the run should come to its end.
     pub(crate) fn is_up(&self) -> bool {
-        *self.stage.borrow() > Stage::Within
+        self.0.stage.load(Ordering::Acquire) > Stage::Within as u8
     }
 
     /// From now on the task itself sees to its end; ends when it has to.
     pub(crate) fn handle(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.handled.store(true, Ordering::Release);
-        let mut stage = self.stage.subscribe();
-        let sender = Arc::clone(&self.stage);
+        self.0.handled.store(true, Ordering::Release);
+        let time = self.clone();
         async move {
-            // The sender lives as long as this.
-            let _ = stage.wait_for(|now| *now > Stage::Within).await;
-            drop(sender);
+            // Listening begins before the look, so that no advance falls between the two.
+            let advanced = time.0.advanced.notified();
+            if !time.is_up() {
+                advanced.await;
+            }
         }
     }
 }

@@ -16,7 +16,6 @@ use celery_redis::wire::signature::Producer;
 use celery_task::{AckPolicy, Registry, Retry, TaskApp};
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::JoinSet;
 
 use crate::admit::{Admission, admit};
 use crate::config::WorkerConfig;
@@ -25,6 +24,7 @@ use crate::execute::RunEnd;
 use crate::limits::Limits;
 use crate::request::Request;
 use crate::revoked::RevokedTasks;
+use crate::running::Running;
 use crate::shutdown::{Shutdown, Stage};
 use crate::slots::Slots;
 use crate::state::WorkerState;
@@ -54,18 +54,17 @@ impl Consumer {
     /// Fetches for free slots until the shutdown begins; the runs go into `running`.
     pub(crate) async fn consume(
         self: &Arc<Self>,
-        running: &mut JoinSet<()>,
+        running: &Running,
         mut called_in: mpsc::Receiver<CalledInto>,
         mut shutdown: Shutdown,
     ) {
         let mut backoff = Backoff::default();
         loop {
-            while running.try_join_next().is_some() {}
             let slots = tokio::select! {
                 biased;
                 () = shutdown.reached(Stage::Warm) => return,
                 Some((delivery, slot)) = called_in.recv() => {
-                    running.spawn(Arc::clone(self).take(delivery, slot));
+                    running.begin(Arc::clone(self).take(delivery, slot));
                     continue;
                 }
                 slots = self.slots.free() => slots,
@@ -76,16 +75,18 @@ impl Consumer {
                     tokio::select! {
                         () = shutdown.reached(Stage::Warm) => return,
                         Some((delivery, slot)) = called_in.recv() => {
-                            running.spawn(Arc::clone(self).take(delivery, slot));
+                            running.begin(Arc::clone(self).take(delivery, slot));
                         }
                         () = self.broker.message_waiting() => {}
                     }
                 }
                 Ok(Claim::Deliveries(deliveries)) => {
                     backoff.reset();
-                    for (delivery, slot) in deliveries.into_iter().zip(slots) {
-                        running.spawn(Arc::clone(self).take(delivery, slot));
-                    }
+                    let line = Arc::clone(self);
+                    let lent = deliveries.into_iter().zip(slots);
+                    running.begin_all(
+                        lent.map(move |(delivery, slot)| Arc::clone(&line).take(delivery, slot)),
+                    );
                 }
                 Ok(Claim::LeaseGone) => self.renew_lease().await,
                 Err(error) => {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use celery_redis::wire::exception::Exception;
-use celery_task::{Ended, Execution, Progress, RunTime, SoftLimitPassed, soft_time_limit_exceeded};
+use celery_task::{
+    Ended, Execution, RunTime, SoftLimitPassed, TaskContext, soft_time_limit_exceeded,
+};
 use serde_json::Value;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::consumer::Consumer;
@@ -39,7 +40,7 @@ impl Consumer {
         let call = request.take_call(&self.config.node, limits);
         let started = request.task.start(call, self.registry.states(), &self.app);
         let mut run = tokio::spawn(started.ended);
-        let reports = self.store_progress(request, started.progress);
+        let reports = self.store_progress(request, &started.context);
         let how = tokio::select! {
             biased;
             ended = &mut run => {
@@ -75,15 +76,12 @@ impl Consumer {
     async fn store_progress(
         &self,
         request: &Request,
-        mut updates: watch::Receiver<Option<Progress>>,
+        context: &TaskContext,
     ) -> std::convert::Infallible {
-        while updates.changed().await.is_ok() {
-            let progress = updates.borrow_and_update().clone();
-            if let Some(progress) = progress {
-                Box::pin(self.store_state(request, progress)).await;
-            }
+        loop {
+            let progress = context.next_state().await;
+            Box::pin(self.store_state(request, progress)).await;
         }
-        std::future::pending().await
     }
 }
 

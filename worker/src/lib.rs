@@ -23,6 +23,7 @@ mod reaper;
 mod request;
 mod retry;
 mod revoked;
+mod running;
 mod settle;
 mod shutdown;
 mod side;

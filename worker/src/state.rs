@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// The books of one worker process.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ pub(crate) struct Reserved {
     /// How long its run may take.
     hard_limit: OnceLock<Duration>,
     acknowledged: AtomicBool,
-    terminate: watch::Sender<Option<Signal>>,
+    signal: Mutex<Option<Signal>>,
+    terminated: Notify,
 }
 
 /// When a task began.
@@ -84,7 +85,8 @@ impl WorkerState {
             begun: OnceLock::new(),
             hard_limit: OnceLock::new(),
             acknowledged: AtomicBool::new(false),
-            terminate: watch::Sender::new(None),
+            signal: Mutex::default(),
+            terminated: Notify::new(),
         });
         self.book().insert(number, Arc::clone(&reserved));
         Reservation { state: Arc::clone(self), number, reserved }
@@ -163,7 +165,12 @@ impl Reserved {
 
     /// Has its task stopped, at once or when it begins.
     pub(crate) fn terminate(&self, signal: Signal) {
-        self.terminate.send_replace(Some(signal));
+        *self.signal.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
+        self.terminated.notify_waiters();
+    }
+
+    fn signal(&self) -> Option<Signal> {
+        *self.signal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,18 +211,19 @@ impl Reservation {
 
     /// Ends when somebody wants the task stopped.
     pub(crate) async fn terminated(&self) -> Signal {
-        let mut asked = self.reserved.terminate.subscribe();
-        let signal = asked.wait_for(Option::is_some).await.ok().and_then(|signal| *signal);
-        match signal {
-            Some(signal) => signal,
-            // The sender lives in `self`.
-            None => std::future::pending().await,
+        loop {
+            // Listening begins before the look, so that no order falls between the two.
+            let terminated = self.reserved.terminated.notified();
+            match self.reserved.signal() {
+                Some(signal) => return signal,
+                None => terminated.await,
+            }
         }
     }
 
     /// The signal it was to be stopped with.
     pub(crate) fn signal(&self) -> Option<Signal> {
-        *self.reserved.terminate.borrow()
+        self.reserved.signal()
     }
 }
 

@@ -28,6 +28,7 @@ use crate::control::{Panel, RemoteControl};
 use crate::events::{EventQueue, Events, Sendings};
 use crate::limits::Limits;
 use crate::revoked::RevokedTasks;
+use crate::running::Running;
 use crate::shutdown::{Shutdown, Stage};
 use crate::side::SideThread;
 use crate::slots::Slots;
@@ -164,12 +165,12 @@ impl Worker {
 
         let mut parts = JoinSet::new();
         spawn_parts(&mut parts, &consumer);
-        let mut running = JoinSet::new();
+        let running = Running::default();
         let (line, called_in) = mpsc::channel(1);
         let door = Arc::clone(&consumer);
         parts.spawn(async move { waiting_room::call_in(&door, &line).await });
-        let end = consume(&consumer, &mut running, called_in, &shutdown).await;
-        finish(&consumer, running, shutdown.clone()).await;
+        let end = consume(&consumer, &running, called_in, &shutdown).await;
+        finish(&consumer, &running, shutdown.clone()).await;
         let last = |interval| heartbeat::sign(Sign::Offline, &consumer.state, interval);
         events.end(consumer.config.heartbeat.map(last)).await;
         parts.abort_all();
@@ -311,7 +312,7 @@ async fn tell_and_obey(
 /// Consumes until the shutdown begins, which it does by itself when too many slots are stuck.
 async fn consume(
     consumer: &Arc<Consumer>,
-    running: &mut JoinSet<()>,
+    running: &Running,
     called_in: mpsc::Receiver<CalledInto>,
     shutdown: &Shutdown,
 ) -> Finish {
@@ -327,19 +328,19 @@ async fn consume(
 }
 
 /// Waits for what runs, until the time is up or the shutdown turns cold.
-async fn finish(consumer: &Consumer, mut running: JoinSet<()>, mut shutdown: Shutdown) {
-    while running.try_join_next().is_some() {}
-    if !running.is_empty() {
-        log::info!("waiting for {} running tasks", running.len());
+async fn finish(consumer: &Consumer, running: &Running, mut shutdown: Shutdown) {
+    match running.count() {
+        0 => {}
+        count => log::info!("waiting for {count} running tasks"),
     }
     tokio::select! {
-        () = async { while running.join_next().await.is_some() {} } => return,
+        () = running.ended() => return,
         () = shutdown.reached(Stage::Cold) => {}
         () = time_is_up(consumer.config.shutdown_timeout) => {
             log::warn!("the time for running tasks is up: their messages go back to their queues");
         }
     }
-    running.abort_all();
+    running.abort();
 }
 
 async fn time_is_up(timeout: Option<Duration>) {

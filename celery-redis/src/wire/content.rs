@@ -1,31 +1,24 @@
 //! A body on its way from the envelope to JSON text: base64, compression, serialiser.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
-
 use super::accept::Accept;
 use super::body_text;
 use super::compression::Compression;
 use super::json_scan;
 use super::message::DecodeError;
+use super::parts::{Content, Text};
 use super::raw_map::RawMap;
 use super::serializer::Serializer;
 
-/// A string that is copied only where it has escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
 /// The body as the JSON text that Python would have written for it.
 pub(super) fn json_body(
-    outer: &RawMap<'_>,
+    content: &Content<'_>,
     headers: &RawMap<'_>,
     properties: &RawMap<'_>,
     accept: &Accept,
 ) -> Result<Vec<u8>, DecodeError> {
-    let serializer = serializer(outer, accept)?;
+    let serializer = serializer(content, accept)?;
     let compression = compression(headers)?;
-    let body = encoded(outer, properties)?;
+    let body = encoded(content, properties)?;
     let body = match compression {
         None if serializer == Serializer::Json => return Ok(body),
         None => body,
@@ -47,11 +40,12 @@ pub(super) fn rewrite_as_json(
     properties: &mut RawMap<'_>,
 ) -> Result<(), DecodeError> {
     let everything = Accept::everything();
-    let is_json = serializer(outer, &everything)? == Serializer::Json;
+    let content = Content::of(outer);
+    let is_json = serializer(&content, &everything)? == Serializer::Json;
     if is_json && compression(headers)?.is_none() {
         return Ok(());
     }
-    let body = body_text::encode(json_body(outer, headers, properties, &everything)?);
+    let body = body_text::encode(json_body(&content, headers, properties, &everything)?);
     outer.set("body", &body).map_err(DecodeError::NotJson)?;
     outer.set("content-encoding", "utf-8").map_err(DecodeError::NotJson)?;
     outer.set("content-type", Serializer::Json.content_type()).map_err(DecodeError::NotJson)?;
@@ -61,16 +55,17 @@ pub(super) fn rewrite_as_json(
 }
 
 /// JSON where the message does not say.
-fn serializer(outer: &RawMap<'_>, accept: &Accept) -> Result<Serializer, DecodeError> {
-    let named = match outer.get("content-type").filter(|value| value.get() != "null") {
-        None => Serializer::Json.content_type().to_owned(),
-        Some(content_type) => serde_json::from_str(content_type.get())
+fn serializer(content: &Content<'_>, accept: &Accept) -> Result<Serializer, DecodeError> {
+    let named = match content.media_type.filter(|value| value.get() != "null") {
+        None => Serializer::Json.content_type().into(),
+        Some(media_type) => serde_json::from_str(media_type.get())
+            .map(|Text(name)| name)
             .map_err(|_| DecodeError::Field { field: "content-type", expected: "a string" })?,
     };
     Serializer::from_content_type(&named)
         .filter(|serializer| accept.serializers.contains(serializer))
         .ok_or_else(|| DecodeError::ContentType {
-            content_type: named,
+            content_type: named.into_owned(),
             accepted: accept
                 .serializers
                 .iter()
@@ -90,19 +85,11 @@ fn compression(headers: &RawMap<'_>) -> Result<Option<Compression>, DecodeError>
     }
 }
 
-fn encoded(outer: &RawMap<'_>, properties: &RawMap<'_>) -> Result<Vec<u8>, DecodeError> {
-    const BODY: DecodeError = DecodeError::Field { field: "body", expected: "a string" };
-    let raw = outer.get("body").ok_or(BODY)?.get();
-    let encoding = properties.read::<Text<'_>>("body_encoding");
-    let is_base64 = encoding.is_some_and(|Text(name)| name == "base64");
-    // Base64 has no character that JSON would escape: mostly there is no string to be read first.
-    let between = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    if is_base64 && let Some(Ok(body)) = between.map(body_text::decode) {
-        return Ok(body);
+fn encoded(content: &Content<'_>, properties: &RawMap<'_>) -> Result<Vec<u8>, DecodeError> {
+    let body = content.body.as_ref();
+    let body = body.ok_or(DecodeError::Field { field: "body", expected: "a string" })?;
+    match properties.read::<Text<'_>>("body_encoding").as_ref().map(|Text(name)| name.as_ref()) {
+        Some("base64") => body_text::decode(body).map_err(|_| DecodeError::NotBase64),
+        _ => Ok(body.as_bytes().to_vec()),
     }
-    let Text(body) = serde_json::from_str(raw).map_err(|_| BODY)?;
-    if is_base64 {
-        return body_text::decode(&body).map_err(|_| DecodeError::NotBase64);
-    }
-    Ok(body.into_owned().into_bytes())
 }

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::accept::Accept;
@@ -11,6 +10,7 @@ use super::compression::DecompressError;
 use super::content;
 use super::exception::Exception;
 use super::isoformat::{self, InvalidInstant};
+use super::parts::Parts;
 use super::raw_map::RawMap;
 use super::serializer::SerializerError;
 
@@ -194,35 +194,19 @@ impl Message {
 
     /// Reads a list element whose body is one of those that are accepted.
     pub fn decode_accepted(envelope: &[u8], accept: &Accept) -> Result<Self, Undecodable> {
-        let raw: RawMap<'_> = serde_json::from_slice(envelope).map_err(|error| Undecodable {
-            id: None,
-            task: None,
-            error: match error.classify() {
-                serde_json::error::Category::Data => DecodeError::NotAnEnvelope,
-                _ => DecodeError::NotJson(error),
-            },
-        })?;
-        let headers = object(raw.get("headers"));
-        let properties = object(raw.get("properties"));
+        let nobody = |error| Undecodable { id: None, task: None, error };
+        let Parts { content, headers, properties } = Parts::read(envelope).map_err(nobody)?;
         let named = |headers: &RawMap<'_>, error| Undecodable {
             id: text(headers, "id"),
             task: text(headers, "task"),
             error,
         };
-        let (headers, properties) = match (headers, properties) {
-            (Some(headers), Some(properties)) => (headers, properties),
-            (Some(headers), None) => {
-                return Err(named(
-                    &headers,
-                    DecodeError::Field { field: "properties", expected: "an object" },
-                ));
-            }
-            (None, _) => {
-                let error = DecodeError::Field { field: "headers", expected: "an object" };
-                return Err(named(&RawMap::default(), error));
-            }
+        let not_an_object = |field| DecodeError::Field { field, expected: "an object" };
+        let headers = headers.ok_or_else(|| nobody(not_an_object("headers")))?;
+        let Some(properties) = properties else {
+            return Err(named(&headers, not_an_object("properties")));
         };
-        let body = match content::json_body(&raw, &headers, &properties, accept) {
+        let body = match content::json_body(&content, &headers, &properties, accept) {
             Ok(body) => body,
             Err(error) => return Err(named(&headers, error)),
         };
@@ -236,15 +220,6 @@ impl Message {
             return Ok(message);
         };
         decoded.map_err(|error| named(&headers, error))
-    }
-}
-
-/// Null and absent are an empty object; anything else that is no object is `None`.
-fn object(value: Option<&RawValue>) -> Option<RawMap<'_>> {
-    match value {
-        None => Some(RawMap::default()),
-        Some(raw) if raw.get() == "null" => Some(RawMap::default()),
-        Some(raw) => serde_json::from_str(raw.get()).ok(),
     }
 }
 
@@ -378,7 +353,7 @@ fn optional<'a, T: Deserialize<'a>>(
     field: &'static str,
     expected: &'static str,
 ) -> Result<Option<T>, DecodeError> {
-    map.get(key).map_or(Ok(None), |value| {
+    map.get(key).filter(|value| value.get() != "null").map_or(Ok(None), |value| {
         serde_json::from_str(value.get()).map_err(|_| DecodeError::Field { field, expected })
     })
 }

@@ -15,6 +15,7 @@ pub mod hello;
 pub mod isoformat;
 mod json_scan;
 pub mod message;
+mod parts;
 mod publication;
 pub mod python_json;
 pub mod python_repr;

@@ -87,8 +87,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawMap<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawMap<'de>, A::Error> {
-                let mut pairs = Vec::with_capacity(map.size_hint().unwrap_or(24));
+                let mut pairs = Vec::new();
                 while let Some((Key(key), value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    if pairs.is_empty() {
+                        // As many as the headers of a task have.
+                        pairs.reserve(24);
+                    }
                     pairs.push((key, Cow::Borrowed(value)));
                 }
                 Ok(RawMap(pairs))

@@ -12,6 +12,7 @@ use super::accept::Accept;
 use super::content;
 use super::envelope::DELIVERY_COUNT;
 use super::message::Message;
+use super::parts::Content;
 use super::raw_map::RawMap;
 use super::{isoformat, python_json, python_repr};
 
@@ -141,7 +142,7 @@ fn as_protocol_2(
     properties: &mut RawMap<'_>,
     origin: &str,
 ) -> serde_json::Result<()> {
-    let body = content::json_body(outer, headers, properties, &Accept::everything())
+    let body = content::json_body(&Content::of(outer), headers, properties, &Accept::everything())
         .map_err(serde_json::Error::custom)?;
     let fields: RawMap<'_> = serde_json::from_slice(&body)?;
     let field = |name| fields.get(name).unwrap_or(RawValue::NULL);

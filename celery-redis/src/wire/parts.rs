@@ -1,0 +1,119 @@
+//! An envelope taken apart: its headers, its properties, and the body that they describe.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::message::DecodeError;
+use super::raw_map::RawMap;
+
+/// What a worker reads of an envelope, borrowed from its bytes.
+pub(super) struct Parts<'a> {
+    pub(super) content: Content<'a>,
+    /// `None` where something else than an object stands there.
+    pub(super) headers: Option<RawMap<'a>>,
+    /// The same.
+    pub(super) properties: Option<RawMap<'a>>,
+}
+
+/// The body as it is written.
+pub(super) struct Content<'a> {
+    /// Its media type, as JSON.
+    pub(super) media_type: Option<&'a RawValue>,
+    /// `None` where it is no string.
+    pub(super) body: Option<Cow<'a, str>>,
+}
+
+impl<'a> Parts<'a> {
+    /// In one pass over the bytes, or, where something is not as it should be, in as many as it takes
+    /// to know what: whoever is named in one part is answered, whatever stands in the others.
+    pub(super) fn read(envelope: &'a [u8]) -> Result<Self, DecodeError> {
+        if let Ok(outer) = serde_json::from_slice::<Outer<'a, Text<'a>, RawMap<'a>>>(envelope) {
+            let body = outer.body.map(|Text(body)| body);
+            return Ok(Self {
+                content: Content { media_type: outer.media_type, body },
+                headers: Some(outer.headers.unwrap_or_default()),
+                properties: Some(outer.properties.unwrap_or_default()),
+            });
+        }
+        let outer: Outer<'a, &'a RawValue, &'a RawValue> = serde_json::from_slice(envelope)
+            .map_err(|error| match error.classify() {
+                Category::Data => DecodeError::NotAnEnvelope,
+                _ => DecodeError::NotJson(error),
+            })?;
+        Ok(Self {
+            content: Content { media_type: outer.media_type, body: outer.body.and_then(text) },
+            headers: object(outer.headers),
+            properties: object(outer.properties),
+        })
+    }
+}
+
+impl<'a> Content<'a> {
+    /// That of an envelope that is changed part by part.
+    pub(super) fn of(outer: &'a RawMap<'_>) -> Self {
+        Self { media_type: outer.get("content-type"), body: outer.get("body").and_then(text) }
+    }
+}
+
+fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str(value.get()).ok().map(|Text(text)| text)
+}
+
+/// Null and absent are an empty object; anything else that is no object is `None`.
+fn object(value: Option<&RawValue>) -> Option<RawMap<'_>> {
+    match value {
+        None => Some(RawMap::default()),
+        Some(raw) if raw.get() == "null" => Some(RawMap::default()),
+        Some(raw) => serde_json::from_str(raw.get()).ok(),
+    }
+}
+
+/// A string that is copied only where it has escapes.
+#[derive(Deserialize)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+/// The object itself; of a key that is there twice the last counts, as in Python.
+struct Outer<'a, B, O> {
+    body: Option<B>,
+    media_type: Option<&'a RawValue>,
+    headers: Option<O>,
+    properties: Option<O>,
+}
+
+impl<'de: 'a, 'a, B: Deserialize<'de>, O: Deserialize<'de>> Deserialize<'de> for Outer<'a, B, O> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<B, O>(PhantomData<(B, O)>);
+
+        impl<'de, B: Deserialize<'de>, O: Deserialize<'de>> Visitor<'de> for Fields<B, O> {
+            type Value = Outer<'de, B, O>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut outer =
+                    Outer { body: None, media_type: None, headers: None, properties: None };
+                while let Some(Text(key)) = map.next_key()? {
+                    match key.as_ref() {
+                        "body" => outer.body = Some(map.next_value()?),
+                        "content-type" => outer.media_type = Some(map.next_value()?),
+                        "headers" => outer.headers = Some(map.next_value()?),
+                        "properties" => outer.properties = Some(map.next_value()?),
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(outer)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
