@@ -47,9 +47,22 @@ impl TestRedis {
         &self,
         change: impl FnOnce(&mut BrokerOptions),
     ) -> TestProcess {
+        self.process_of(DEADLINE, change).await
+    }
+
+    /// A process that soon takes a Redis that does not answer for one that is away.
+    pub(crate) async fn impatient_process(&self) -> TestProcess {
+        self.process_of(Duration::from_millis(300), |_| {}).await
+    }
+
+    async fn process_of(
+        &self,
+        longest_reply: Duration,
+        change: impl FnOnce(&mut BrokerOptions),
+    ) -> TestProcess {
         let settings = ConnectionSettings::parse(&self.server.url())
             .unwrap()
-            .timeouts(Duration::from_secs(3), Duration::from_millis(300));
+            .timeouts(DEADLINE, longest_reply);
         let mut options = BrokerOptions {
             queues: vec!["celery".to_owned()],
             global_keyprefix: String::new(),

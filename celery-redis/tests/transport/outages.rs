@@ -11,7 +11,7 @@ use crate::broker::{TestRedis, eventually, id, message};
 #[tokio::test]
 async fn what_a_claim_took_whose_reply_was_lost_goes_back_to_the_head() {
     let redis = TestRedis::start();
-    let process = redis.process().await;
+    let process = redis.impatient_process().await;
     for id in ["a", "b", "c"] {
         redis.push("celery", &message(id));
     }
@@ -31,7 +31,7 @@ async fn what_a_claim_took_whose_reply_was_lost_goes_back_to_the_head() {
 #[tokio::test]
 async fn what_a_claim_takes_after_it_was_given_up_goes_back_with_the_next_renewal() {
     let redis = TestRedis::start();
-    let process = redis.process().await;
+    let process = redis.impatient_process().await;
     redis.server.pause();
     assert!(process.broker.claim(1).await.unwrap_err().is_outage());
     redis.server.resume();
@@ -56,7 +56,7 @@ async fn what_a_claim_takes_after_it_was_given_up_goes_back_with_the_next_renewa
 #[tokio::test]
 async fn a_settlement_whose_reply_was_lost_is_not_done_twice() {
     let redis = TestRedis::start();
-    let process = redis.process().await;
+    let process = redis.impatient_process().await;
     redis.push("celery", &message("a"));
     let delivery = process.claim_one().await;
     let follow_up = Encoded {
@@ -84,7 +84,7 @@ async fn a_settlement_whose_reply_was_lost_is_not_done_twice() {
 #[tokio::test]
 async fn a_registration_without_an_answer_is_repeated_under_another_identity() {
     let redis = TestRedis::start();
-    let process = redis.process().await;
+    let process = redis.impatient_process().await;
     redis.server.pause();
     assert!(process.broker.register().await.unwrap_err().is_outage());
     redis.server.resume();

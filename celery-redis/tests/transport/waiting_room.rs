@@ -159,7 +159,7 @@ async fn a_delivery_that_another_has_neither_begins_nor_waits() {
 #[tokio::test]
 async fn who_was_called_in_by_a_process_that_never_heard_of_it_goes_back() {
     let redis = TestRedis::start();
-    let process = redis.process().await;
+    let process = redis.impatient_process().await;
     let first = one_in_and_two_waiting(&redis, &process).await;
     // From now on the server knows the script.
     assert!(call_in(&process, ONE_PLACE).await.is_none());
