@@ -124,12 +124,13 @@ def test_a_large_message_of_a_killed_worker_of_ours_is_done_by_celerys(
     app, programs, redis, python_worker
 ):
     """Once it was held for a moment: until then only a worker of ours brings it back."""
-    ours = programs.interop_worker("-c", "1", **COMMON)
     large = {"filling": "x" * 200_000}
-    app.send_task("bench.noop", headers=large).get(timeout=20)
+    # The first one says that there are large ones; both wait, so that nothing comes in between.
+    app.send_task("bench.noop", headers=large)
     task_id = app.send_task("bench.record", ("key", 300, 0), headers=large).id
+    ours = programs.interop_worker("-c", "1", **COMMON)
     until(lambda: len(begun(redis)) == 1, "ours has begun")
-    tag = redis.hkeys("unacked")[0]
+    (tag,) = redis.hkeys("unacked")
     assert tag.endswith(".apart")
     until(lambda: redis.hstrlen("unacked", tag) > 200_000, "it is recorded in kombu's form")
 

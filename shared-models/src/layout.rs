@@ -234,15 +234,20 @@ fn has_expiry_index(connection: &mut AnyConnection) -> QueryResult<bool> {
     Ok(!indexes.is_empty())
 }
 
-/// By their definitions, because a condition counts as well as a column.
+/// A condition counts as well as a column. PostgreSQL is asked for what the indexes depend on, not for
+/// their definitions: those wait for whoever has locked the table.
 fn has_revocation_index(connection: &mut AnyConnection) -> QueryResult<bool> {
     let query = if connection.is_postgres() {
-        "SELECT pg_get_indexdef(indexrelid) AS name FROM pg_index \
-         WHERE indrelid = to_regclass('jwt_auth_jwttoken')"
+        "SELECT a.attname::text AS name FROM pg_index i \
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname IN ('is_revoked', 'revoked_at') \
+         WHERE i.indrelid = to_regclass('jwt_auth_jwttoken') AND (a.attnum = ANY (i.indkey) \
+         OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
+         AND d.objid = i.indexrelid AND d.refclassid = 'pg_class'::regclass \
+         AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))"
     } else {
-        "SELECT coalesce(sql, '') AS name FROM sqlite_master \
-         WHERE type = 'index' AND tbl_name = 'jwt_auth_jwttoken'"
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'jwt_auth_jwttoken' \
+         AND (sql LIKE '%is_revoked%' OR sql LIKE '%revoked_at%')"
     };
     let indexes: Vec<Name> = sql_query(query).load(connection)?;
-    Ok(indexes.iter().any(|i| i.name.contains("is_revoked") || i.name.contains("revoked_at")))
+    Ok(!indexes.is_empty())
 }

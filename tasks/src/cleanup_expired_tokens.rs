@@ -17,7 +17,7 @@ use crate::shell::{self, task_name};
 use crate::{JwtAuth, JwtError, Mode, is_false, isoformat};
 use pace::{Pace, Writers};
 
-/// How often the caller is told how far it is.
+/// How often the caller is told how far it is, and from the first hundredth on.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Revokes expired tokens, deletes old ones.
@@ -27,15 +27,16 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) fn cleanup_expired_tokens() -> TaskResult<serde_json::Value> {
     let context = TaskContext::current();
     let jwt = context.state::<JwtAuth>();
-    let mut told = Instant::now();
+    let (mut told, mut percent) = (Instant::now(), 0);
     let mut time_is_up = None;
     let report = clean_up(&jwt, context.now(), Mode::Apply, &mut |progress| {
         if let Err(error) = context.check_time_limit() {
             time_is_up = Some(error);
             return ControlFlow::Break(());
         }
-        if told.elapsed() >= PROGRESS_INTERVAL {
-            told = Instant::now();
+        let begins = percent == 0 && progress.percent > 0;
+        if begins || told.elapsed() >= PROGRESS_INTERVAL {
+            (told, percent) = (Instant::now(), progress.percent);
             context.update_state("PROGRESS", json!(progress));
         }
         ControlFlow::Continue(())

@@ -211,6 +211,11 @@ pub(super) fn queue_of_list(keys: &Keys, list: &str) -> String {
     without_step.strip_prefix(&prefix).unwrap_or(without_step).to_owned()
 }
 
+/// Id of the process that a tag is of, `<number>.<process>`, which may be followed by `.apart`.
+pub(super) fn process(tag: &str) -> &str {
+    tag.split('.').nth(1).unwrap_or_default()
+}
+
 /// A tag's place in the order of its process's claims.
 pub(super) fn sequence(tag: &str) -> u64 {
     tag.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0)

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::broker::Broker;
 use super::connection::TransportError;
-use super::scripts;
+use super::{reclaim, scripts};
 
 /// Messages promoted in one step, so that Redis serves others in between.
 const BATCH: usize = 100;
@@ -62,7 +62,7 @@ impl Broker {
             self.beside().pipeline("look for scheduled messages", &next).await?;
         let ours = self.process();
         tags.retain(|tag| {
-            let process = tag.rsplit_once('.').map_or("", |(process, _)| process);
+            let process = reclaim::process(tag);
             process == ours.id || !processes.iter().any(|living| living == process)
         });
         if tags.is_empty() {
