@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{Connection as _, SimpleConnection};
 use diesel::r2d2::{ManageConnection, R2D2Connection};
@@ -18,6 +20,8 @@ use crate::{AnyConnection, DatabaseError};
 /// meanwhile, whatever a site has made the default.
 const POSTGRES_SETTINGS: &str = "SET default_transaction_isolation = 'read committed'; \
      SET application_name = 'jwt-maintenance'";
+/// As SQLite's `busy_timeout` below.
+const BUSY: Duration = Duration::from_secs(30);
 const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 30000; PRAGMA foreign_keys = ON";
 
 /// Opens connections to one address.
@@ -92,7 +96,7 @@ impl ManageConnection for Manager {
                 connection.batch_execute(SQLITE_SETTINGS)?;
                 if made {
                     // Kept in the file. Of files that others made we leave it as it is.
-                    connection.batch_execute("PRAGMA journal_mode = WAL")?;
+                    write_ahead(&mut connection)?;
                 }
                 Ok(AnyConnection::Sqlite(connection))
             }
@@ -105,6 +109,20 @@ impl ManageConnection for Manager {
 
     fn has_broken(&self, connection: &mut AnyConnection) -> bool {
         std::thread::panicking() || R2D2Connection::is_broken(connection)
+    }
+}
+
+/// Has SQLite write ahead. It does not wait here for others who write already, whatever its
+/// `busy_timeout` is: their transactions are short.
+fn write_ahead(connection: &mut SqliteConnection) -> diesel::QueryResult<()> {
+    let begun = Instant::now();
+    loop {
+        match connection.batch_execute("PRAGMA journal_mode = WAL") {
+            Err(error) if begun.elapsed() < BUSY && error.to_string().contains("locked") => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
     }
 }
 
