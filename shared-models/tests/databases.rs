@@ -40,6 +40,14 @@ impl Empty {
     }
 }
 
+/// A database of the test's own with the tables, and its URL.
+fn migrated_postgres() -> (String, Database) {
+    let url = Postgres::shared().create_database();
+    let database = connect(&url);
+    database.migrate().unwrap();
+    (url, database)
+}
+
 fn connect(url: &str) -> Database {
     Database::connect(&SecretString::from(url.to_owned()), 4).unwrap()
 }
@@ -465,9 +473,7 @@ fn sqlite_holds_the_text_that_django_writes_and_a_new_file_is_private() {
 
 #[test]
 fn postgres_passes_over_tokens_that_another_transaction_holds() {
-    let url = Postgres::shared().create_database();
-    let database = connect(&url);
-    database.migrate().unwrap();
+    let (_, database) = migrated_postgres();
     let connection = &mut database.get().unwrap();
     let layout = connection.layout;
     let id = KeyPairRow::insert(connection, &layout, "kid");
@@ -490,9 +496,7 @@ fn postgres_passes_over_tokens_that_another_transaction_holds() {
 /// One statement would write a new copy of each row, and an entry for it into each index.
 #[test]
 fn most_of_many_tokens_are_revoked_where_they_are() {
-    let url = Postgres::shared().create_database();
-    let database = connect(&url);
-    database.migrate().unwrap();
+    let (_, database) = migrated_postgres();
     let connection = &mut database.get().unwrap();
     let layout = connection.layout;
     let id = KeyPairRow::insert(connection, &layout, "kid");
@@ -527,9 +531,7 @@ fn a_database_that_cannot_be_reached_is_an_error_and_not_a_new_file() {
 
 #[test]
 fn an_index_that_was_never_finished_is_built_anew() {
-    let url = Postgres::shared().create_database();
-    let database = connect(&url);
-    database.migrate().unwrap();
+    let (_, database) = migrated_postgres();
     database.create_cleanup_indexes().unwrap();
     // As a broken off CREATE INDEX CONCURRENTLY leaves it.
     sql_query(
@@ -543,4 +545,35 @@ fn an_index_that_was_never_finished_is_built_anew() {
     database.create_cleanup_indexes().unwrap();
 
     assert!(database.check().unwrap().token_expiry_index);
+}
+
+#[test]
+fn an_index_counts_by_its_columns_and_by_its_condition() {
+    let (_, database) = migrated_postgres();
+    for (index, counts) in [
+        ("(purpose)", false),
+        ("(purpose) WHERE NOT is_revoked", true),
+        ("(user_id, revoked_at)", true),
+    ] {
+        let create = format!("CREATE INDEX of_the_site ON jwt_auth_jwttoken {index}");
+        sql_query(create).execute(&mut *database.get().unwrap()).unwrap();
+        assert_eq!(database.check().unwrap().token_revocation_index, counts, "{index}");
+        sql_query("DROP INDEX of_the_site").execute(&mut *database.get().unwrap()).unwrap();
+    }
+}
+
+/// A worker looks when it starts, and must start whatever another session does meanwhile.
+#[test]
+fn looking_at_the_tables_waits_for_nobody_who_has_locked_them() {
+    let (url, database) = migrated_postgres();
+    database
+        .get()
+        .unwrap()
+        .transaction::<_, diesel::result::Error, _>(|locker| {
+            sql_query("LOCK TABLE jwt_auth_jwttoken IN ACCESS EXCLUSIVE MODE").execute(locker)?;
+            let looking = connect(&url);
+            assert!(!looking.check().unwrap().token_revocation_index);
+            Ok(())
+        })
+        .unwrap();
 }
