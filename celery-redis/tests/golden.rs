@@ -304,7 +304,7 @@ fn a_result_is_the_bytes_that_python_stores() {
         let mut record = TaskMeta::new(text(&meta["task_id"]), &outcome, &children, done);
         record.call = call.as_ref();
 
-        assert_eq!(record.encode(), text(&captured["raw"]), "{name}");
+        assert_eq!(record.encode(), text(&captured["raw"]).as_bytes(), "{name}");
     }
 }
 
@@ -316,7 +316,8 @@ fn a_compressed_record_is_read() {
     assert_eq!(std::str::from_utf8(&read).unwrap(), text(&captured["decoded"]));
 
     let ours =
-        record::compress(text(&captured["decoded"]), &State::Retry, Compression::Zlib).unwrap();
+        record::compress(text(&captured["decoded"]).as_bytes(), &State::Retry, Compression::Zlib)
+            .unwrap();
     let marks = "\0celery-compressed\0application/x-gzip\0".len();
     assert_eq!(ours[..marks], bytes[..marks]);
 }

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 import redis as redis_client
 from celery import Celery
+from celery.exceptions import NotRegistered
 
 from conftest import PROGRAMS, celery_app
 from processes import Process
@@ -92,6 +93,10 @@ def works(url: str, **settings: Any) -> None:
     """Celery sends through `url`, and gets the worker's answer through it."""
     with site(url, **settings) as app:
         assert app.send_task(TASK).get(timeout=30)["success"] is True
+        # The second one is fetched as large messages are, over a connection of its own.
+        for _ in range(2):
+            with pytest.raises(NotRegistered):
+                app.send_task("no.such.task", ("x" * 100_000,)).get(timeout=30)
 
 
 def refused(process: Process, *said: str) -> None:

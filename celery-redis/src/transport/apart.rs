@@ -24,6 +24,7 @@ use super::delivery::Delivery;
 use super::keys::Keys;
 use super::lease::Process;
 use super::scripts;
+use super::transaction::Transaction;
 use crate::wire::envelope::unacked_suffix;
 
 /// Bytes from which on a value is large: passing it through a script costs more than the commands
@@ -114,10 +115,10 @@ impl Broker {
         let tags: Vec<String> =
             (0..count as u64).map(|index| claiming.tag_apart(&process, index)).collect();
         let messages: Vec<String> = tags.iter().map(|tag| self.keys().apart(tag)).collect();
-        let mut transaction = redis::pipe();
-        transaction.atomic();
+        let mut transaction = Transaction::default();
         for message in &messages {
-            transaction.cmd("LMOVE").arg(&list).arg(message).arg("RIGHT").arg("LEFT");
+            let (from, to) = (list.clone().into(), message.clone().into());
+            transaction.command(["LMOVE".into(), from, to, "RIGHT".into(), "LEFT".into()]);
         }
         let (unacked, unacked_index) = (self.keys().unacked(), self.keys().unacked_index());
         let keys: Vec<&String> = [&process.alive, &unacked, &unacked_index, &process.held, &list]
@@ -127,11 +128,11 @@ impl Broker {
             .collect();
         let mut script = scripts::whole(scripts::CLAIM_APART, &keys);
         script.arg(PLACE).arg(&tags);
-        transaction.add_command(script);
+        transaction.add(&script);
 
-        let replies = self.connection().pipeline("fetch messages", &transaction).await;
+        let replies = self.connection().transaction("fetch messages", &transaction).await;
         drop(claiming);
-        let mut replies: Vec<Value> = match replies {
+        let mut replies = match replies {
             Ok(replies) => replies,
             Err(error) => {
                 *lock(&self.apart.list) = None;

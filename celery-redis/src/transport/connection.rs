@@ -8,13 +8,15 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
-    ScriptInvocation, ServerErrorKind,
+    ScriptInvocation, ServerErrorKind, Value,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
+use super::large_socket::{self, LargeSocket};
 use super::outage::{self, Health};
 use super::scripts::Call;
+use super::transaction::Transaction;
 use super::url::{Address, Route};
 pub use super::url::{ConnectionOptions, UrlError};
 
@@ -85,9 +87,24 @@ impl ConnectionSettings {
         let server = self.server().await?;
         tokio::time::timeout(self.address.options.connect_timeout, server.get_async_pubsub())
             .await
-            .unwrap_or_else(|_| {
-                Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
-            })
+            .unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// Opens a connection for one transaction after the other.
+    async fn open_large(&self) -> Result<LargeSocket, RedisError> {
+        let connected = async { LargeSocket::connect(&self.server().await?).await };
+        tokio::time::timeout(self.address.options.connect_timeout, connected)
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// Whether there are such connections to this Redis.
+    fn has_large_sockets(&self) -> bool {
+        match &self.address.route {
+            Route::Server(client) => large_socket::can_reach(client.get_connection_info().addr()),
+            // No URL asks for TLS by way of sentinels.
+            Route::Sentinels(_) => true,
+        }
     }
 
     /// What an error of this Redis means to who asked for `action`.
@@ -109,6 +126,10 @@ impl ConnectionSettings {
             }
         }
     }
+}
+
+fn timed_out() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 impl fmt::Display for ConnectionSettings {
@@ -177,6 +198,8 @@ struct Live {
     connection: MultiplexedConnection,
     number: u64,
     broken: Arc<watch::Sender<bool>>,
+    /// Connections beside it, which are given up with it.
+    large: Arc<large_socket::Idle>,
 }
 
 impl Live {
@@ -276,6 +299,39 @@ impl Connection {
         self.conclude(action, &live, reply).await
     }
 
+    /// Runs a transaction whose arguments or replies may be large, over a connection that nobody
+    /// else uses meanwhile.
+    pub(super) async fn transaction(
+        &self,
+        action: &'static str,
+        transaction: &Transaction,
+    ) -> Result<Vec<Value>, TransportError> {
+        let live = self.acquire(action).await?;
+        let reply = live.reply(self.exchange(&live, transaction)).await;
+        self.conclude(action, &live, reply).await
+    }
+
+    async fn exchange(
+        &self,
+        live: &Live,
+        transaction: &Transaction,
+    ) -> Result<Vec<Value>, RedisError> {
+        if !self.settings.has_large_sockets() {
+            let mut connection = live.connection.clone();
+            return transaction.as_pipeline().query_async(&mut connection).await;
+        }
+        let mut socket = match live.large.take().await {
+            Some(socket) => socket,
+            None => self.open_large().await?,
+        };
+        let replies = socket.exchange(transaction);
+        let replies = tokio::time::timeout(self.settings.command_timeout(), replies)
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))?;
+        live.large.keep(socket);
+        Transaction::outcome(replies)
+    }
+
     /// Runs a script, loading it where the server does not know it.
     pub(super) async fn script<T: FromRedisValue>(
         &self,
@@ -318,7 +374,8 @@ impl Connection {
             Ok(connection) => {
                 let number = self.connections.fetch_add(1, Ordering::Relaxed);
                 let broken = Arc::new(watch::Sender::new(false));
-                Ok(current.insert(Live { connection, number, broken }).clone())
+                let live = Live { connection, number, broken, large: Arc::default() };
+                Ok(current.insert(live).clone())
             }
             Err(source) => {
                 self.health.failed(action, &source);
@@ -328,10 +385,22 @@ impl Connection {
     }
 
     async fn open(&self) -> Result<MultiplexedConnection, RedisError> {
-        let timeout = self.settings.command_timeout();
-        let Some(driver) = &self.driver else { return self.settings.open(timeout).await };
+        let (settings, timeout) = (self.settings.clone(), self.settings.command_timeout());
+        self.driven(async move { settings.open(timeout).await }).await
+    }
+
+    async fn open_large(&self) -> Result<LargeSocket, RedisError> {
         let settings = self.settings.clone();
-        driver.spawn(async move { settings.open(timeout).await }).await.unwrap_or_else(|_| {
+        self.driven(async move { settings.open_large().await }).await
+    }
+
+    /// Opens a connection where its input and output are to be done.
+    async fn driven<T: Send + 'static>(
+        &self,
+        opening: impl Future<Output = Result<T, RedisError>> + Send + 'static,
+    ) -> Result<T, RedisError> {
+        let Some(driver) = &self.driver else { return opening.await };
+        driver.spawn(opening).await.unwrap_or_else(|_| {
             // The driver ends with the worker.
             Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
         })

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::long_strings::Skeleton;
 use super::raw_list::RawList;
 use super::raw_map::RawMap;
 use super::typed_json::TypedJsonError;
@@ -90,6 +91,9 @@ struct Parts<'a>(
 impl Body {
     /// Reads a protocol 2 body. Null is an embed in which nothing follows.
     pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
+        if let Some(body) = Skeleton::of(bytes).and_then(|skeleton| Self::restored(&skeleton)) {
+            return Ok(body);
+        }
         let Ok(Parts(args, kwargs, embed)) = serde_json::from_slice(bytes) else {
             return Err(complaint(bytes));
         };
@@ -98,6 +102,19 @@ impl Body {
             kwargs: keywords(kwargs)?,
             embed: Embed::of(&embed.unwrap_or_default())?,
         })
+    }
+
+    /// The same from what is left without the long strings, if all of these are in arguments.
+    fn restored(skeleton: &Skeleton<'_>) -> Option<Self> {
+        let Parts(args, kwargs, embed) = serde_json::from_str(&skeleton.text).ok()?;
+        let embed = embed.unwrap_or_default();
+        if !embed.iter().all(|(_, part)| Skeleton::is_whole(part.get())) {
+            return None;
+        }
+        let (mut args, mut kwargs) = (list(args).ok()?, mapping(kwargs).ok()?);
+        args.iter_mut().chain(kwargs.values_mut()).for_each(|value| skeleton.restore(value));
+        args.iter().chain(kwargs.values()).try_for_each(typed_json::check).ok()?;
+        Some(Self { args, kwargs, embed: Embed::of(&embed).ok()? })
     }
 }
 
@@ -132,18 +149,26 @@ fn no_chain() -> BodyError {
 
 /// Positional arguments.
 pub(super) fn arguments(args: &RawValue) -> Result<Vec<Value>, BodyError> {
-    check_integers("args", args)?;
-    let args: Vec<Value> = element("args", "a list", args)?;
+    let args = list(args)?;
     args.iter().try_for_each(typed_json::check)?;
     Ok(args)
 }
 
+fn list(args: &RawValue) -> Result<Vec<Value>, BodyError> {
+    check_integers("args", args)?;
+    element("args", "a list", args)
+}
+
 /// Keyword arguments.
 pub(super) fn keywords(kwargs: &RawValue) -> Result<Map<String, Value>, BodyError> {
-    check_integers("kwargs", kwargs)?;
-    let kwargs: Map<String, Value> = element("kwargs", "a mapping", kwargs)?;
+    let kwargs = mapping(kwargs)?;
     kwargs.values().try_for_each(typed_json::check)?;
     Ok(kwargs)
+}
+
+fn mapping(kwargs: &RawValue) -> Result<Map<String, Value>, BodyError> {
+    check_integers("kwargs", kwargs)?;
+    element("kwargs", "a mapping", kwargs)
 }
 
 fn check_integers(part: &'static str, value: &RawValue) -> Result<(), BodyError> {
@@ -196,6 +221,33 @@ mod tests {
         }
         assert!(matches!(Body::decode(b""), Err(BodyError::NotJson(_))));
         assert!(matches!(Body::decode(b"[1,"), Err(BodyError::NotJson(_))));
+    }
+
+    #[test]
+    fn a_long_body_is_read_like_a_short_one() {
+        let long = "x".repeat(64 << 10);
+        let chord = format!(r#"{{"task": "t", "args": ["{long}"]}}"#);
+        for (json, chord) in [
+            (format!(r#"[["{long}", 1], {{"a": {{"b": ["{long}"]}}}}, null]"#), None),
+            (
+                format!(r#"[["{long}", 1], {{"a": {{"b": ["{long}"]}}}}, {{"chord": {chord}}}]"#),
+                Some(chord),
+            ),
+        ] {
+            let body = Body::decode(json.as_bytes()).unwrap();
+            assert_eq!(body.args, [Value::from(long.as_str()), 1.into()]);
+            assert_eq!(body.kwargs["a"]["b"][0], long.as_str());
+            assert_eq!(body.embed.chord.map(|chord| chord.get().to_owned()), chord);
+        }
+        for (json, complaint) in [
+            (format!(r#"[["{long}", 18446744073709551616], {{}}, {{}}]"#), "as a Decimal"),
+            (format!(r#"[[], {{"{long}": "{long}", "a": NaN}}, {{}}]"#), "words of Python's"),
+            (format!(r#"[["{long}"], [], {{}}]"#), "kwargs must be a mapping"),
+            (format!(r#"[[{{"__type__": "moon", "__value__": "{long}"}}], {{}}, {{}}]"#), "base64"),
+        ] {
+            let error = Body::decode(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::compression::DecompressError;
 use super::content;
 use super::exception::Exception;
 use super::isoformat::{self, InvalidInstant};
+use super::long_strings::Skeleton;
 use super::parts::Parts;
 use super::raw_map::RawMap;
 use super::serializer::SerializerError;
@@ -195,7 +196,10 @@ impl Message {
     /// Reads a list element whose body is one of those that are accepted.
     pub fn decode_accepted(envelope: &[u8], accept: &Accept) -> Result<Self, Undecodable> {
         let nobody = |error| Undecodable { id: None, task: None, error };
-        let Parts { content, headers, properties } = Parts::read(envelope).map_err(nobody)?;
+        let skeleton = Skeleton::of(envelope);
+        let restored = skeleton.as_ref().and_then(Parts::restored);
+        let parts = restored.map_or_else(|| Parts::read(envelope), Ok);
+        let Parts { content, headers, properties } = parts.map_err(nobody)?;
         let named = |headers: &RawMap<'_>, error| Undecodable {
             id: text(headers, "id"),
             task: text(headers, "task"),

@@ -14,6 +14,7 @@ pub mod exception;
 pub mod hello;
 pub mod isoformat;
 mod json_scan;
+mod long_strings;
 pub mod message;
 mod parts;
 mod publication;

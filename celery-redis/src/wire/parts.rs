@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::long_strings::Skeleton;
 use super::message::DecodeError;
 use super::raw_map::RawMap;
 
@@ -33,13 +34,8 @@ impl<'a> Parts<'a> {
     /// In one pass over the bytes, or, where something is not as it should be, in as many as it takes
     /// to know what: whoever is named in one part is answered, whatever stands in the others.
     pub(super) fn read(envelope: &'a [u8]) -> Result<Self, DecodeError> {
-        if let Ok(outer) = serde_json::from_slice::<Outer<'a, Text<'a>, RawMap<'a>>>(envelope) {
-            let body = outer.body.map(|Text(body)| body);
-            return Ok(Self {
-                content: Content { media_type: outer.media_type, body },
-                headers: Some(outer.headers.unwrap_or_default()),
-                properties: Some(outer.properties.unwrap_or_default()),
-            });
+        if let Ok(outer) = serde_json::from_slice(envelope) {
+            return Ok(Self::of(outer));
         }
         let outer: Outer<'a, &'a RawValue, &'a RawValue> = serde_json::from_slice(envelope)
             .map_err(|error| match error.classify() {
@@ -51,6 +47,23 @@ impl<'a> Parts<'a> {
             headers: object(outer.headers),
             properties: object(outer.properties),
         })
+    }
+
+    /// What is left of an envelope without its body, and that body; `None` where they are not all.
+    pub(super) fn restored(skeleton: &'a Skeleton<'_>) -> Option<Self> {
+        let mut parts = Self::of(serde_json::from_str(&skeleton.text).ok()?);
+        let body = skeleton.only(parts.content.body.as_deref()?)?;
+        parts.content.body = Some(body.into());
+        Some(parts)
+    }
+
+    fn of(outer: Outer<'a, Text<'a>, RawMap<'a>>) -> Self {
+        let body = outer.body.map(|Text(body)| body);
+        Self {
+            content: Content { media_type: outer.media_type, body },
+            headers: Some(outer.headers.unwrap_or_default()),
+            properties: Some(outer.properties.unwrap_or_default()),
+        }
     }
 }
 

@@ -27,12 +27,12 @@ pub enum RecordError {
 /// A SUCCESS names its compression by kombu's short name where any other state has the MIME type:
 /// Python reads both, and a script in Redis, which cannot decompress, can tell which record must
 /// not be overwritten.
-pub fn compress(record: &str, state: &State, compression: Compression) -> io::Result<Vec<u8>> {
+pub fn compress(record: &[u8], state: &State, compression: Compression) -> io::Result<Vec<u8>> {
     let name = match state {
         State::Success => compression.names().first().copied().unwrap_or_default(),
         _ => compression.mime_type(),
     };
-    let compressed = compression.compress(record.as_bytes())?;
+    let compressed = compression.compress(record)?;
     Ok([MAGIC, name.as_bytes(), b"\0", &compressed].concat())
 }
 
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(*decompress(plain.as_bytes()).unwrap(), *plain.as_bytes());
         for compression in Compression::ALL {
             for state in [State::Success, State::Retry] {
-                let record = compress(plain, &state, compression).unwrap();
+                let record = compress(plain.as_bytes(), &state, compression).unwrap();
                 assert_eq!(*decompress(&record).unwrap(), *plain.as_bytes());
                 assert_eq!(has_succeeded(&record[..32]), state == State::Success);
             }

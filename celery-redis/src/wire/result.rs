@@ -147,10 +147,16 @@ impl<'a> TaskMeta<'a> {
         }
     }
 
-    /// The bytes that are stored and published.
-    pub fn encode(&self) -> String {
-        // Every field is a string, null, or JSON already.
-        python_json::to_string(self).unwrap_or_default()
+    /// The bytes that are stored and published: JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        // What else there is, is mostly short. A large result is copied once.
+        let mut record =
+            Vec::with_capacity(self.result.get().len() + self.children.get().len() + 768);
+        match python_json::write(&mut record, self) {
+            Ok(()) => record,
+            // Every field is a string, null, or JSON already.
+            Err(_) => Vec::new(),
+        }
     }
 }
 

@@ -141,10 +141,40 @@ async fn a_dead_process_s_large_messages_return_to_the_head_in_their_order() {
     // And whoever lost them settles nothing.
     let last = lent.pop().unwrap();
     let result =
-        StoredResult { key: "result".into(), ttl_seconds: 60, record: vec![b'x'; 64 << 10] };
+        StoredResult { key: "result".into(), ttl_seconds: 60, record: vec![b'x'; 64 << 10].into() };
     assert_eq!(last.settle(Vec::new(), Some(result)).await.unwrap(), Settled::LeaseLost);
     assert!(!redis.query::<bool>("EXISTS", "result"));
     assert_eq!(redis.ids("celery").len(), 31);
+}
+
+#[tokio::test]
+async fn connections_of_large_messages_that_redis_has_closed_are_no_outage() {
+    let redis = TestRedis::start();
+    let process = redis.process().await;
+    let result = |record: &[u8]| StoredResult {
+        key: "result".into(),
+        ttl_seconds: 60,
+        record: record.repeat(64 << 10).into(),
+    };
+    let delivery = one_apart(&redis, &process, "a").await;
+    assert_eq!(delivery.settle(Vec::new(), Some(result(b"a"))).await.unwrap(), Settled::Done);
+    let serving = process.broker.connection().serving_for().unwrap();
+
+    let clients: String = redis.query("CLIENT", "LIST");
+    let idle: Vec<&str> = clients
+        .lines()
+        .filter(|client| client.contains(" cmd=exec "))
+        .filter_map(|client| client.strip_prefix("id=")?.split(' ').next())
+        .collect();
+    assert!(!idle.is_empty(), "{clients}");
+    for id in idle {
+        assert_eq!(redis.query::<i64>("CLIENT", ["KILL", "ID", id].as_slice()), 1);
+    }
+
+    let delivery = one_apart(&redis, &process, "b").await;
+    assert_eq!(delivery.settle(Vec::new(), Some(result(b"b"))).await.unwrap(), Settled::Done);
+    assert_eq!(redis.query::<Vec<u8>>("GET", "result"), b"b".repeat(64 << 10));
+    assert!(process.broker.connection().serving_for().unwrap() >= serving);
 }
 
 #[tokio::test]

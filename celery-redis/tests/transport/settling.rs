@@ -18,7 +18,11 @@ const SUCCESS: &str = r#"{"status": "SUCCESS", "result": 5}"#;
 const FAILURE: &str = r#"{"status": "FAILURE", "result": null}"#;
 
 fn result(record: &str) -> StoredResult {
-    StoredResult { key: "celery-task-meta-a".into(), ttl_seconds: 60, record: record.into() }
+    StoredResult {
+        key: "celery-task-meta-a".into(),
+        ttl_seconds: 60,
+        record: record.to_owned().into(),
+    }
 }
 
 fn follow_up(id: &str, queue: &str, priority: i64) -> Encoded {

@@ -1,15 +1,16 @@
 //! Settling with large results, which pass through no script.
 
-use redis::{Cmd, Value};
+use redis::Value;
 
 use super::{Settlement, attempt_by_script, names};
 use crate::transport::connection::{Backoff, Connection, TransportError};
 use crate::transport::keys::Keys;
 use crate::transport::operation::{Operation, Reply, StoredResult};
 use crate::transport::scripts;
+use crate::transport::transaction::Transaction;
 use crate::wire::record;
 
-/// Large settlements that are on their way at the same time: each is in memory more than once.
+/// Large settlements that are on their way at the same time, each over a connection of its own.
 pub(super) const AT_ONCE: usize = 4;
 /// How long an upload would live without the script that is in its transaction.
 const UPLOAD_SECONDS: u64 = 60;
@@ -74,14 +75,12 @@ async fn attempt_in_transaction(
     if answers.next() == Some(Value::Int(0)) && !settlement.tag.is_empty() {
         return Ok(Some(Reply::Lost));
     }
-    let mut transaction = redis::pipe();
-    transaction.atomic();
+    let mut transaction = Transaction::default();
     let mut uploads = Vec::with_capacity(results.len());
     for result in &results {
         let upload = keys.upload();
-        let mut set = large_command("SET", result);
-        set.arg(&upload).arg(&result.record).arg("EX").arg(UPLOAD_SECONDS);
-        transaction.add_command(set);
+        let (key, seconds) = (upload.clone().into(), UPLOAD_SECONDS.to_string().into());
+        transaction.command(["SET".into(), key, result.record.clone(), "EX".into(), seconds]);
         uploads.push(upload);
     }
     let mut script = scripts::whole(scripts::SETTLE_IN_TRANSACTION, &names(keys, &settlement.held));
@@ -93,17 +92,15 @@ async fn attempt_in_transaction(
             None => operation.add_to(&mut script, keys),
         }
     }
-    transaction.add_command(script);
+    transaction.add(&script);
     for (result, stored) in results.iter().zip(answers) {
         let succeeded = matches!(stored, Value::BulkString(start) if record::has_succeeded(&start));
         if !succeeded {
-            let mut publish = large_command("PUBLISH", result);
-            publish.arg(&result.key).arg(&result.record);
-            transaction.add_command(publish);
+            let channel = result.key.clone().into();
+            transaction.command(["PUBLISH".into(), channel, result.record.clone()]);
         }
     }
-    let replies: Result<Vec<Value>, _> =
-        connection.pipeline("settle a delivery", &transaction).await;
+    let replies = connection.transaction("settle a delivery", &transaction).await;
     let Some(replies) = unless_refused(replies)? else { return Ok(None) };
     Ok(match replies.into_iter().nth(uploads.len()) {
         Some(Value::Array(settled)) => {
@@ -111,13 +108,6 @@ async fn attempt_in_transaction(
         }
         _ => Some(Reply::Settled),
     })
-}
-
-/// A command that is about to be given a result's record; it is copied once.
-fn large_command(name: &str, result: &StoredResult) -> Cmd {
-    let mut command = Cmd::with_capacity(5, result.record.len() + 256);
-    command.arg(name);
-    command
 }
 
 fn unless_refused<T>(reply: Result<T, TransportError>) -> Result<Option<T>, TransportError> {

@@ -1,0 +1,183 @@
+//! A transaction whose large arguments are shared, not copied.
+//!
+//! The client copies an argument into its command, the command into its pipeline, and that into
+//! the buffer of its connection; a large reply once more for each time that the connection's
+//! buffer has to grow. Here the bytes go from where they are into the socket, and from there to
+//! where they stay.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes, BytesMut};
+use redis::{Arg, Cmd, Pipeline, RedisError, Value};
+
+use super::outage::is_outage;
+
+/// Arguments from this size on are sent from where they are.
+const SHARED: usize = 4 << 10;
+
+/// Commands that Redis does in one step.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    commands: Vec<Vec<Bytes>>,
+}
+
+impl Transaction {
+    /// Adds a command; what follows its name are its arguments.
+    pub(super) fn command<const N: usize>(&mut self, command: [Bytes; N]) {
+        self.commands.push(command.into());
+    }
+
+    /// Adds a command that the client's own methods have made.
+    pub(super) fn add(&mut self, command: &Cmd) {
+        let arguments = command.args_iter().filter_map(|argument| match argument {
+            Arg::Simple(bytes) => Some(Bytes::copy_from_slice(bytes)),
+            // None of the commands is a SCAN.
+            _ => None,
+        });
+        self.commands.push(arguments.collect());
+    }
+
+    /// The same for the client's own connection.
+    pub(super) fn as_pipeline(&self) -> Pipeline {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for command in &self.commands {
+            let size = command.iter().map(Bytes::len).sum();
+            let mut copy = Cmd::with_capacity(command.len(), size);
+            for argument in command {
+                copy.arg(&argument[..]);
+            }
+            pipeline.add_command(copy);
+        }
+        pipeline
+    }
+
+    /// What is sent.
+    pub(super) fn encode(&self) -> Parts {
+        let mut parts = Parts::default();
+        let mut text = BytesMut::with_capacity(4 << 10);
+        text.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+        for command in &self.commands {
+            text.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
+            for argument in command {
+                text.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+                if argument.len() < SHARED {
+                    text.extend_from_slice(argument);
+                } else {
+                    parts.0.push_back(text.split().freeze());
+                    parts.0.push_back(argument.clone());
+                }
+                text.extend_from_slice(b"\r\n");
+            }
+        }
+        text.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        parts.0.push_back(text.freeze());
+        parts
+    }
+
+    /// How many replies there are.
+    pub(super) fn replies(&self) -> usize {
+        // That of MULTI and, for each command, that it was queued, before that of EXEC.
+        self.commands.len() + 2
+    }
+
+    /// What the commands were answered, or why none of them was done.
+    pub(super) fn outcome(mut replies: Vec<Value>) -> Result<Vec<Value>, RedisError> {
+        let executed = replies.pop();
+        let mut refusals = replies.into_iter().filter_map(|reply| match reply {
+            Value::ServerError(refusal) => Some(RedisError::from(refusal)),
+            _ => None,
+        });
+        if let Some(first) = refusals.next() {
+            // What is over some time explains more than what is not.
+            let passing = refusals.find(|refusal| !is_outage(&first) && is_outage(refusal));
+            return Err(passing.unwrap_or(first));
+        }
+        match executed.map(Value::extract_error).transpose()? {
+            Some(Value::Array(answers)) => Ok(answers),
+            _ => Err(RedisError::from((
+                redis::ErrorKind::UnexpectedReturnType,
+                "EXEC is answered with a list",
+            ))),
+        }
+    }
+}
+
+/// Bytes that follow each other on the wire and nowhere else.
+#[derive(Debug, Default)]
+pub(super) struct Parts(VecDeque<Bytes>);
+
+impl Buf for Parts {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().map_or(&[], |part| part)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let filled = slices.iter_mut().zip(&self.0);
+        filled.map(|(slice, part)| *slice = IoSlice::new(part)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(part) = self.0.front_mut() {
+            if count < part.len() {
+                return part.advance(count);
+            }
+            count -= part.len();
+            self.0.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::{ErrorKind, ServerErrorKind};
+
+    fn sent(mut parts: Parts, step: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while parts.has_remaining() {
+            let count = parts.chunk().len().min(step);
+            bytes.extend_from_slice(&parts.chunk()[..count]);
+            parts.advance(count);
+        }
+        bytes
+    }
+
+    fn answers(text: &str) -> Vec<Value> {
+        text.split('|').map(|reply| redis::parse_redis_value(reply.as_bytes()).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_sent_is_what_the_client_sends() {
+        let mut transaction = Transaction::default();
+        let large = Bytes::from(vec![b'x'; SHARED]);
+        transaction.command(["SET".into(), "key".into(), large.clone(), "EX".into(), "60".into()]);
+        transaction.add(redis::cmd("EVAL").arg("return 1").arg(0).arg(""));
+        transaction.command(["PUBLISH".into(), "key".into(), large]);
+        let expected = transaction.as_pipeline().get_packed_pipeline();
+        for step in [1, 7, usize::MAX] {
+            assert_eq!(sent(transaction.encode(), step), expected);
+        }
+        let mut slices = [IoSlice::new(&[]); 16];
+        assert_eq!(transaction.encode().chunks_vectored(&mut slices), 5);
+    }
+
+    #[test]
+    fn a_refusal_that_passes_is_told_before_one_that_does_not() {
+        let refused = |text| Transaction::outcome(answers(text)).unwrap_err();
+        let error = refused("+OK\r\n|-NOPERM no\r\n|-OOM full\r\n|-EXECABORT discarded\r\n");
+        assert_eq!(error.code(), Some("OOM"));
+        let error = refused("+OK\r\n|-NOPERM no\r\n|+QUEUED\r\n|-EXECABORT discarded\r\n");
+        assert_eq!(error.kind(), ErrorKind::Server(ServerErrorKind::NoPerm));
+        let error = refused("+OK\r\n|+QUEUED\r\n|*1\r\n-LOADING wait\r\n");
+        assert!(is_outage(&error));
+        assert_eq!(refused("+OK\r\n|+QUEUED\r\n|*-1\r\n").kind(), ErrorKind::UnexpectedReturnType);
+        let done = Transaction::outcome(answers("+OK\r\n|+QUEUED\r\n|*1\r\n:7\r\n")).unwrap();
+        assert_eq!(done, [Value::Int(7)]);
+    }
+}
