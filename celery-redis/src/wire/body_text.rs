@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use base64::engine::general_purpose::PAD;
-use base64::{DecodeError, Engine};
+use base64::{DecodeError, DecodeSliceError, Engine};
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 type Fastest = base64::engine::Simd;
@@ -27,7 +27,57 @@ pub(super) fn encode_onto(body: &[u8], text: &mut String) {
     BASE64.encode_string(body, text);
 }
 
+/// Characters that are decoded at once, in whole fours.
+const PIECE: usize = 24 << 10;
+
 /// The body that a text stands for.
+///
+/// A long one is decoded piece by piece into a small buffer: whoever decodes it at once has to have
+/// all of its memory zeroed before, page by page by the system.
 pub(super) fn decode(text: &str) -> Result<Vec<u8>, DecodeError> {
-    BASE64.decode(text)
+    if text.len() <= PIECE {
+        return BASE64.decode(text);
+    }
+    let mut body = Vec::with_capacity(text.len().div_ceil(4) * 3);
+    let mut buffer = [0; PIECE / 4 * 3];
+    let mut pieces = text.as_bytes().chunks(PIECE).peekable();
+    while let Some(piece) = pieces.next() {
+        let length = BASE64.decode_slice(piece, &mut buffer).map_err(|error| match error {
+            DecodeSliceError::DecodeError(error) => error,
+            // There is room for as many bytes as a piece can stand for.
+            DecodeSliceError::OutputSliceTooSmall => DecodeError::InvalidPadding,
+        })?;
+        if pieces.peek().is_some() && length < buffer.len() {
+            return Err(DecodeError::InvalidPadding);
+        }
+        body.extend_from_slice(&buffer[..length]);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_bodies_are_decoded_like_short_ones() {
+        for length in [0, 1, PIECE / 4 * 3, PIECE / 4 * 3 + 1, PIECE, 100_000, 100_001, 100_002] {
+            let body: Vec<u8> = (0..length).map(|at| (at * 7 % 251) as u8).collect();
+            assert_eq!(decode(&encode(&body)).unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn what_is_no_base64_is_none_wherever_it_stands() {
+        let text = encode(vec![0; PIECE * 2]);
+        for at in [0, PIECE - 1, PIECE, text.len() / 2, text.len() - 1] {
+            let mut broken = text.clone();
+            broken.replace_range(at..=at, "!");
+            assert!(decode(&broken).is_err(), "{at}");
+        }
+        let mut padded = text.clone();
+        padded.replace_range(PIECE - 2..PIECE, "==");
+        assert!(decode(&padded).is_err());
+        assert!(decode(&text[1..]).is_err());
+    }
 }
