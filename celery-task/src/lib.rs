@@ -24,5 +24,5 @@ pub use failure::{Ended, Retry, RetryTime};
 pub use hooks::Hook;
 pub use options::{AckPolicy, Autoretry, MaxRetries, RetryBackoff, TaskOptions};
 pub use rate::{InvalidRate, Rate};
-pub use registry::{Execution, Registry, Started, TaskDefinition};
+pub use registry::{Execution, Registry, RunFuture, Started, TaskDefinition};
 pub use time_limit::{RunTime, SoftLimitPassed, soft_time_limit_exceeded};

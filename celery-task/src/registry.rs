@@ -22,8 +22,9 @@ use crate::hooks;
 use crate::options::TaskOptions;
 use crate::time_limit::{RunTime, soft_time_limit_exceeded};
 
-type Running = Pin<Box<dyn Future<Output = Ended> + Send>>;
-type Run = dyn Fn(Call, TaskContext, TaskApp, Arc<TaskOptions>) -> Running + Send + Sync;
+/// A run on the way to its end, wherever it is polled.
+pub type RunFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
+type Run = dyn Fn(Call, TaskContext, TaskApp, Arc<TaskOptions>) -> RunFuture + Send + Sync;
 
 /// How a task uses its thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,9 +194,9 @@ impl Registry {
 }
 
 /// A run that has begun.
-pub struct Started<F> {
+pub struct Started {
     /// Its end.
-    pub ended: F,
+    pub ended: RunFuture,
     /// What to tell it about its time.
     pub time: RunTime,
     /// What the task sees.
@@ -220,12 +221,7 @@ impl TaskDefinition {
     /// Begins a run.
     ///
     /// It ends in [`Ended`] whatever the task does, a panic included.
-    pub fn start(
-        &self,
-        mut call: Call,
-        states: &Arc<States>,
-        app: &TaskApp,
-    ) -> Started<impl Future<Output = Ended> + Send + use<>> {
+    pub fn start(&self, mut call: Call, states: &Arc<States>, app: &TaskApp) -> Started {
         let time = RunTime::new();
         let arguments = (std::mem::take(&mut call.args), std::mem::take(&mut call.kwargs));
         let client = app.client().clone();

@@ -50,3 +50,13 @@ def celery(broker_url: str, *arguments: str) -> subprocess.CompletedProcess[str]
     """Runs Celery's command line to its end."""
     command = [sys.executable, "-m", "celery", "-b", broker_url, "--no-color", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def keep_short(app: Celery) -> None:
+    """Has short runs of bench.hog, until all of 200 are on the line's own thread."""
+
+    def is_short() -> bool:
+        runs = [app.send_task("bench.hog", (0,)) for _ in range(200)]
+        return {run.get(timeout=30) for run in runs} == {"line"}
+
+    until(is_short, "its runs are on the line's thread")

@@ -8,6 +8,7 @@ import pytest
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 from messages import unacked, waiting
+from steering import keep_short
 from waiting import until
 
 
@@ -154,24 +155,44 @@ def test_a_task_that_timed_out_can_go_back_to_its_queue(app, programs, redis):
     until(lambda: app.AsyncResult(result.id).state == "SUCCESS", "the second run has ended")
 
 
-@pytest.mark.parametrize(
-    ("limit", "env"),
-    [
-        ({"time_limit": 1}, {}),
-        # Nothing says how long they may take.
-        ({}, {"BROKER_VISIBILITY_TIMEOUT": "4"}),
-    ],
-    ids=["beyond their time limit", "beyond the visibility timeout"],
-)
-def test_a_worker_all_of_whose_threads_are_blocked_begins_anew(app, programs, redis, limit, env):
+def test_a_worker_all_of_whose_threads_are_stuck_begins_anew(app, programs):
     threads = os.cpu_count()
-    limits = {"WORKER_LEASE_SECONDS": "1", "WORKER_MAX_DELIVERIES": "1"}
-    worker = programs.interop_worker("-c", str(threads + 1), **limits, **env)
+    worker = programs.interop_worker("-c", str(threads + 1), WORKER_LEASE_SECONDS="1")
+    hogs = [app.send_task("bench.hog", (3600,), time_limit=1) for _ in range(threads)]
+
+    for hog in hogs:
+        with pytest.raises(TimeLimitExceeded):
+            hog.get(timeout=30)
+    until(lambda: "beginning anew" in worker.output(), "it gives up")
+
+    assert app.send_task("bench.add", (2, 3)).get(timeout=30) == 5
+    assert worker.is_running()
+
+
+def test_a_worker_all_of_whose_threads_are_blocked_begins_anew(app, programs, redis):
+    threads = os.cpu_count()
+    # Nothing says how long they may take.
+    limits = {"BROKER_VISIBILITY_TIMEOUT": "4"}
+    limits |= {"WORKER_LEASE_SECONDS": "1", "WORKER_MAX_DELIVERIES": "1"}
+    worker = programs.interop_worker("-c", str(threads + 1), **limits)
     for _ in range(threads):
-        app.send_task("bench.hog", (3600,), **limit).forget()
+        app.send_task("bench.hog", (3600,)).forget()
 
     until(lambda: "beginning anew" in worker.output(), "it gives up")
 
     until(lambda: redis.zcard("_celery_redis.dead") == threads, "what killed it is put aside")
+    assert app.send_task("bench.add", (2, 3)).get(timeout=30) == 5
+    assert worker.is_running()
+
+
+def test_a_task_that_blocks_the_lines_own_thread_has_the_worker_begin_anew(app, programs, redis):
+    limits = {"WORKER_LEASE_SECONDS": "1", "WORKER_MAX_DELIVERIES": "1"}
+    worker = programs.interop_worker("-c", "4", **limits)
+    keep_short(app)
+    app.send_task("bench.hog", (3600,), time_limit=1).forget()
+
+    until(lambda: "beginning anew" in worker.output(), "it gives up")
+
+    until(lambda: redis.zcard("_celery_redis.dead") == 1, "what killed it is put aside")
     assert app.send_task("bench.add", (2, 3)).get(timeout=30) == 5
     assert worker.is_running()

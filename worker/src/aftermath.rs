@@ -353,8 +353,9 @@ impl Consumer {
     pub(crate) async fn run_errbacks(&self, errbacks: Errbacks) {
         for (errback, call) in errbacks.0 {
             let name = call.task.clone();
-            let run = errback.start(call, self.registry.states(), &self.app);
-            if let Ended::Raised { exception, .. } = run.ended.await {
+            let started = errback.start(call, self.registry.states(), &self.app);
+            let mut run = self.threads.begin(errback.name, started.ended);
+            if let Ended::Raised { exception, .. } = run.end().await {
                 log::error!("errback {name:?} raised {}", exception.exc_type);
             }
         }

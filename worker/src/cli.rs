@@ -130,21 +130,28 @@ fn start<E: std::error::Error>(
     let state = worker.state();
     let is_over = move |silent| is_over(&state, silent, longest);
     let watchdog = Watchdog::start(lease * 2, is_over, give_up).map_err(|error| chain(&error))?;
-    let runtime =
-        Builder::new_multi_thread().enable_all().build().map_err(|error| chain(&error))?;
-    let watched = runtime.spawn(async move { watchdog.show_life().await });
-    // Here and not on a thread of the runtime: a message that came in there would be run by the very
-    // thread that waits for time and network, and one that never gives way would stop all others.
-    let result = runtime.block_on(async {
+    // One thread does all that a message needs but its task: so nobody is woken up on its way. It
+    // is of the kind that lets a task which runs on it block in place.
+    let line = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("line")
+        .enable_all()
+        .build()
+        .map_err(|error| chain(&error))?;
+    let tasks = worker.task_threads();
+    line.spawn(async move { watchdog.show_life(&tasks).await });
+    let result = line.block_on(async {
         let (stage, shutdown) = Shutdown::channel();
         tokio::select! {
-            result = worker.run(shutdown) => result.map_err(|error| chain(&error)),
+            finish = tokio::spawn(worker.run(shutdown)) => match finish {
+                Ok(finish) => finish.map_err(|error| chain(&error)),
+                Err(error) => Err(chain(&error)),
+            },
             Err(error) = follow_signals(stage) => Err(chain(&error)),
         }
     });
-    watched.abort();
-    // A blocking task that was put back may still occupy its thread; nobody waits for it.
-    runtime.shutdown_background();
+    // A task that keeps the line's thread may still do so; nobody waits for it.
+    line.shutdown_background();
     match result? {
         Finish::Asked => Ok(()),
         Finish::BeginAnew => Err(begin_anew()),
@@ -157,7 +164,7 @@ fn is_over(state: &WorkerState, silent: Duration, longest: Duration) -> bool {
     match state.patience(silent, longest) {
         Patience::With(runs) => {
             log::warn!(
-                "nothing has been fetched or settled for {seconds:.0} s: async tasks block all threads of the runtime, and should be blocking ones ({})",
+                "no other async task has had a turn for {seconds:.0} s: async tasks block all their threads, and should be blocking ones ({})",
                 runs.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ")
             );
             false

@@ -29,6 +29,7 @@ use crate::shutdown::{Shutdown, Stage};
 use crate::slots::Slots;
 use crate::state::WorkerState;
 use crate::stuck::StuckSlots;
+use crate::task_threads::TaskThreads;
 use crate::waiting_room::{CalledInto, Doors};
 
 /// Everything that a message meets on its way.
@@ -44,6 +45,7 @@ pub(crate) struct Consumer {
     pub(crate) limits: Limits,
     pub(crate) doors: Doors,
     pub(crate) stuck: StuckSlots,
+    pub(crate) threads: TaskThreads,
     pub(crate) revoked: RevokedTasks,
     pub(crate) state: Arc<WorkerState>,
     pub(crate) clock: Arc<Clock>,
@@ -208,7 +210,7 @@ impl Consumer {
             let seconds = request.reservation.runtime().as_secs_f64();
             log::info!("{} settled after {seconds:.3} s", request.label());
         }
-        if let Some(rest) = executed.rest.filter(|rest| !rest.is_finished()) {
+        if let Some(rest) = executed.rest.filter(|rest| !rest.is_over()) {
             self.stuck.hold(rest, slot, request);
         }
         settled

@@ -8,16 +8,16 @@ use celery_task::{
     Ended, Execution, RunTime, SoftLimitPassed, TaskContext, soft_time_limit_exceeded,
 };
 use serde_json::Value;
-use tokio::task::JoinHandle;
 
 use crate::consumer::Consumer;
 use crate::request::Request;
+use crate::task_threads::Run;
 
 /// How a run came to its end.
 pub(crate) struct Executed {
     pub(crate) how: RunEnd,
     /// What is left of a run that was ended before its time: a task that blocks its thread goes on.
-    pub(crate) rest: Option<JoinHandle<Ended>>,
+    pub(crate) rest: Option<Run>,
 }
 
 /// Who ended a run.
@@ -39,13 +39,13 @@ impl Consumer {
         }
         let call = request.take_call(&self.config.node, limits);
         let started = request.task.start(call, self.registry.states(), &self.app);
-        let mut run = tokio::spawn(started.ended);
+        let mut run = self.threads.begin(request.task.name, started.ended);
         let reports = self.store_progress(request, &started.context);
         let how = tokio::select! {
             biased;
-            ended = &mut run => {
+            ended = run.end() => {
                 request.children = started.context.children();
-                return Executed { how: RunEnd::Ended(joined(ended)), rest: None };
+                return Executed { how: RunEnd::Ended(ended), rest: None };
             }
             () = soft_limit(limits.soft, request, &started.time) => {
                 let retries = request.message.headers.retries;
@@ -111,14 +111,4 @@ fn number(seconds: f64) -> Value {
     #[allow(clippy::cast_possible_truncation)]
     let whole = (seconds.fract() == 0.0 && seconds < 1e15).then_some(seconds as i64);
     whole.map_or_else(|| Value::from(seconds), Value::from)
-}
-
-fn joined(ended: Result<Ended, tokio::task::JoinError>) -> Ended {
-    ended.unwrap_or_else(|error| Ended::Raised {
-        exception: Exception::builtin(
-            "RuntimeError",
-            format!("the run ended without a result: {error}"),
-        ),
-        traceback: String::new(),
-    })
 }

@@ -30,6 +30,7 @@ mod side;
 mod slots;
 mod state;
 mod stuck;
+mod task_threads;
 mod waiting_room;
 mod watchdog;
 mod worker;

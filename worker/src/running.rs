@@ -17,20 +17,16 @@ impl Running {
         self.runs().spawn(Box::pin(run));
     }
 
-    /// Begins many runs, on a thread of the runtime: there each of them costs less than one that is
-    /// handed over from another thread.
-    pub(crate) fn begin_all<R>(&self, runs: impl Iterator<Item = R> + Send + 'static)
+    /// Begins many runs.
+    pub(crate) fn begin_all<R>(&self, runs: impl Iterator<Item = R>)
     where
         R: Future<Output = ()> + Send + 'static,
     {
-        let all = self.clone();
-        self.begin(async move {
-            let mut running = all.runs();
-            while running.try_join_next().is_some() {}
-            for run in runs {
-                running.spawn(Box::pin(run));
-            }
-        });
+        let mut running = self.runs();
+        while running.try_join_next().is_some() {}
+        for run in runs {
+            running.spawn(Box::pin(run));
+        }
     }
 
     /// How many there are.

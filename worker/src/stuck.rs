@@ -9,12 +9,12 @@ use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use celery_task::Ended;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::request::Request;
 use crate::shutdown::{Shutdown, Stage};
+use crate::task_threads::Run;
 
 /// How long a run that was ended may take to notice.
 const GRACE: Duration = Duration::from_secs(1);
@@ -34,22 +34,17 @@ impl StuckSlots {
     }
 
     /// Keeps `slot` taken, and `request` in the books, until `rest` ends by itself.
-    pub(crate) fn hold(
-        &self,
-        rest: JoinHandle<Ended>,
-        slot: OwnedSemaphorePermit,
-        request: Box<Request>,
-    ) {
+    pub(crate) fn hold(&self, mut rest: Run, slot: OwnedSemaphorePermit, request: Box<Request>) {
         let count = self.count.clone();
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         while runs.try_join_next().is_some() {}
         runs.spawn(async move {
-            let mut rest = pin!(rest);
-            if tokio::time::timeout(GRACE, &mut rest).await.is_err() {
+            let mut end = pin!(rest.end());
+            if tokio::time::timeout(GRACE, &mut end).await.is_err() {
                 log::error!("{} goes on blocking its slot, although it was ended", request.label());
                 count.send_modify(|count| *count += 1);
                 // How it ends is of no interest to anybody.
-                let _ = rest.await;
+                let _ = end.await;
                 log::warn!("{} has ended at last; its slot is free", request.label());
                 count.send_modify(|count| *count -= 1);
             }

@@ -1,12 +1,15 @@
 //! Noticing that the process no longer gets anything done.
 //!
-//! An async task that blocks its thread takes one of the runtime's. When all are taken, no timer
-//! fires and nothing is fetched or settled: nobody is left who could end those tasks, or this
-//! process, whose lease goes on. Only a thread of its own can notice that.
+//! An async task that blocks its thread takes one of the tasks' threads. When all are taken, no other
+//! has a turn. One that was short before, and runs on the line's thread, takes that: then no timer
+//! fires and nothing is fetched or settled, and nobody is left who could end that task, or this
+//! process, whose lease goes on. Only a thread of its own can notice both.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 /// Looks without a sign of life before the process is given up. Counted in looks, so that a
 /// process that was stopped and continued has missed one.
@@ -38,14 +41,16 @@ impl Watchdog {
         Ok(Self { signs, look })
     }
 
-    /// Shows that the runtime gets something done. Never ends.
-    pub(crate) async fn show_life(&self) {
+    /// Shows that the current runtime gets something done, and that of the tasks. Never ends.
+    pub(crate) async fn show_life(&self, tasks: &Handle) {
         let mut ticks = tokio::time::interval(self.look * 3 / 4);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            // A sign that is not yet seen is as good as another.
-            let _ = self.signs.try_send(());
+            if tasks.spawn(std::future::ready(())).await.is_ok() {
+                // A sign that is not yet seen is as good as another.
+                let _ = self.signs.try_send(());
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use celery_redis::{Client, Clock};
 use celery_task::{Registry, TaskApp, TaskAppError, TaskOptions};
 use chrono::Utc;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -34,6 +35,7 @@ use crate::side::SideThread;
 use crate::slots::Slots;
 use crate::state::WorkerState;
 use crate::stuck::{Finish, StuckSlots};
+use crate::task_threads::TaskThreads;
 use crate::waiting_room::{CalledInto, Doors};
 use crate::{heartbeat, lease_keeper, promoter, reaper, waiting_room};
 
@@ -43,6 +45,7 @@ pub struct Worker {
     registry: Registry,
     connection: Arc<Connection>,
     backend: Arc<Connection>,
+    threads: TaskThreads,
     state: Arc<WorkerState>,
 }
 
@@ -59,7 +62,7 @@ pub enum WorkerError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// The system has no thread left.
-    #[error("no thread for the lease, remote control and events: {0}")]
+    #[error("no thread for tasks, or for the lease, remote control and events: {0}")]
     Thread(std::io::Error),
     /// The task library could not be set up.
     #[error(transparent)]
@@ -87,7 +90,8 @@ impl Worker {
             Some(settings) => Arc::new(Connection::new(settings)),
             None => Arc::clone(&connection),
         };
-        Ok(Self { config, registry, connection, backend, state: WorkerState::new() })
+        let threads = TaskThreads::start(&registry).map_err(WorkerError::Thread)?;
+        Ok(Self { config, registry, connection, backend, threads, state: WorkerState::new() })
     }
 
     /// The books, for whoever watches the worker from outside its runtime.
@@ -95,9 +99,18 @@ impl Worker {
         Arc::clone(&self.state)
     }
 
+    /// The runtime of its tasks.
+    pub(crate) fn task_threads(&self) -> Handle {
+        self.threads.handle().clone()
+    }
+
     /// Works until the shutdown is over; everything that this process held is then settled or
     /// back in its queue.
+    ///
+    /// The line is where this is polled. Tasks are elsewhere, but for those that are short.
     pub async fn run(self, mut shutdown: Shutdown) -> Result<Finish, WorkerError> {
+        self.connection.drive_here();
+        self.backend.drive_here();
         let side = SideThread::start().map_err(WorkerError::Thread)?;
         let beside = Arc::new(self.connection.beside(side.runtime().clone()));
         let broker =
@@ -140,6 +153,7 @@ impl Worker {
             limits: Limits::new(&self.registry, self.config.rate_limits),
             doors: Doors::default(),
             stuck: StuckSlots::new(self.config.stuck_slots),
+            threads: self.threads,
             registry: self.registry,
             config: self.config,
         });

@@ -1,8 +1,8 @@
 //! One supervised connection: any failure drops it, whoever comes next builds it anew.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -189,7 +189,7 @@ pub struct Connection {
     connections: AtomicU64,
     health: Arc<Health>,
     /// Where its input and output are done; where it is first used, if none is said.
-    driver: Option<Handle>,
+    driver: OnceLock<Handle>,
 }
 
 /// One connection, as long as nobody has found it broken.
@@ -230,23 +230,28 @@ impl Connection {
     /// A connection that is made when it is first needed.
     pub fn new(settings: ConnectionSettings) -> Self {
         let health = Arc::new(Health::new(settings.to_string()));
-        Self::with_health(settings, health, None)
+        Self::with_health(settings, health, OnceLock::new())
     }
 
     /// Another connection to the same Redis, which the runtime of `driver` keeps going whoever uses
     /// it: for what has to go on while tasks hold up every other thread. What the log is told of
     /// outages is told once for both.
     pub fn beside(&self, driver: Handle) -> Self {
-        Self::with_health(self.settings.clone(), Arc::clone(&self.health), Some(driver))
+        Self::with_health(self.settings.clone(), Arc::clone(&self.health), driver.into())
     }
 
     fn with_health(
         settings: ConnectionSettings,
         health: Arc<Health>,
-        driver: Option<Handle>,
+        driver: OnceLock<Handle>,
     ) -> Self {
         let (current, connections) = (Mutex::new(None), AtomicU64::new(0));
         Self { settings, current, connections, health, driver }
+    }
+
+    /// Has the current runtime keep it going whoever uses it, unless another does already.
+    pub fn drive_here(&self) {
+        self.driver.get_or_init(Handle::current);
     }
 
     /// Where it leads.
@@ -399,7 +404,7 @@ impl Connection {
         &self,
         opening: impl Future<Output = Result<T, RedisError>> + Send + 'static,
     ) -> Result<T, RedisError> {
-        let Some(driver) = &self.driver else { return opening.await };
+        let Some(driver) = self.driver.get() else { return opening.await };
         driver.spawn(opening).await.unwrap_or_else(|_| {
             // The driver ends with the worker.
             Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())

@@ -243,9 +243,9 @@ pub(crate) async fn note(
         .map_err(|error| context.fail(Exception::builtin("ConnectionError", error.to_string())))
 }
 
-/// Keeps a thread of the runtime from everybody else, as no task should.
+/// Keeps its thread from everybody else, as no task should, and tells which one.
 #[celery::task(name = "bench.hog")]
-pub(crate) async fn hog(seconds: f64) -> TaskResult<f64> {
+pub(crate) async fn hog(seconds: f64) -> TaskResult<String> {
     std::thread::sleep(duration(seconds));
-    Ok(seconds)
+    Ok(std::thread::current().name().unwrap_or_default().to_owned())
 }
