@@ -115,11 +115,6 @@ impl Broker {
         let tags: Vec<String> =
             (0..count as u64).map(|index| claiming.tag_apart(&process, index)).collect();
         let messages: Vec<String> = tags.iter().map(|tag| self.keys().apart(tag)).collect();
-        let mut transaction = Transaction::default();
-        for message in &messages {
-            let (from, to) = (list.clone().into(), message.clone().into());
-            transaction.command(["LMOVE".into(), from, to, "RIGHT".into(), "LEFT".into()]);
-        }
         let (unacked, unacked_index) = (self.keys().unacked(), self.keys().unacked_index());
         let keys: Vec<&String> = [&process.alive, &unacked, &unacked_index, &process.held, &list]
             .into_iter()
@@ -128,6 +123,11 @@ impl Broker {
             .collect();
         let mut script = scripts::whole(scripts::CLAIM_APART, &keys);
         script.arg(PLACE).arg(&tags);
+        let mut transaction = Transaction::default();
+        for message in &messages {
+            let (from, to) = (list.as_bytes(), message.as_bytes());
+            transaction.command([b"LMOVE", from, to, b"RIGHT", b"LEFT"]);
+        }
         transaction.add(&script);
 
         let replies = self.connection().transaction("fetch messages", &transaction).await;

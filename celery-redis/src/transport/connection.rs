@@ -309,7 +309,7 @@ impl Connection {
     pub(super) async fn transaction(
         &self,
         action: &'static str,
-        transaction: &Transaction,
+        transaction: &Transaction<'_>,
     ) -> Result<Vec<Value>, TransportError> {
         let live = self.acquire(action).await?;
         let reply = live.reply(self.exchange(&live, transaction)).await;
@@ -319,7 +319,7 @@ impl Connection {
     async fn exchange(
         &self,
         live: &Live,
-        transaction: &Transaction,
+        transaction: &Transaction<'_>,
     ) -> Result<Vec<Value>, RedisError> {
         if !self.settings.has_large_sockets() {
             let mut connection = live.connection.clone();

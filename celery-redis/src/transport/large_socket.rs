@@ -106,7 +106,7 @@ impl LargeSocket {
     /// Sends a transaction and reads all of its replies.
     pub(super) async fn exchange(
         &mut self,
-        transaction: &Transaction,
+        transaction: &Transaction<'_>,
     ) -> Result<Vec<Value>, RedisError> {
         self.stream.write_all_buf(&mut transaction.encode()).await?;
         let mut replies = Vec::with_capacity(transaction.replies());

@@ -20,8 +20,8 @@ pub struct StoredResult {
     pub key: String,
     /// Seconds to live; 0 for ever.
     pub ttl_seconds: u64,
-    /// The record's bytes; a clone shares them.
-    pub record: Bytes,
+    /// The record's bytes.
+    pub record: Vec<u8>,
 }
 
 /// One step of a settlement.
@@ -175,7 +175,10 @@ impl Operation {
                 call.arg("bury").arg(letter.encode()).arg(message.as_ref()).arg(kept);
             }
             Self::Store(result) => {
-                call.arg("store").arg(&result.key).arg(result.ttl_seconds).arg(&result.record[..]);
+                call.arg("store")
+                    .arg(&result.key)
+                    .arg(result.ttl_seconds)
+                    .arg(result.record.as_slice());
             }
             Self::StartChord { group_id, size, ttl_seconds } => {
                 call.arg("start").arg(keys::group_meta(group_id)).arg(size).arg(ttl_seconds);

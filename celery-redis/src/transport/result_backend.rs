@@ -66,7 +66,7 @@ impl ResultBackend {
         StoredResult {
             key: keys::task_meta(meta.task_id),
             ttl_seconds: failure_expires.filter(|_| failed).unwrap_or(expires).as_secs(),
-            record: compressed.unwrap_or(record).into(),
+            record: compressed.unwrap_or(record),
         }
     }
 
@@ -109,7 +109,7 @@ impl ResultBackend {
     /// Stores and publishes, through any outage; a SUCCESS that is there stays.
     pub async fn store(&self, result: &StoredResult) -> Result<(), TransportError> {
         let mut script = scripts::STORE_RESULT.prepare_invoke();
-        script.key(&result.key).arg(result.ttl_seconds).arg(&result.record[..]);
+        script.key(&result.key).arg(result.ttl_seconds).arg(&result.record);
         let mut backoff = Backoff::default();
         loop {
             match self.connection.script::<i64>("store a result", &script).await {

@@ -70,7 +70,7 @@ impl ResultBackend {
     pub async fn store_revoked(&self, meta: &TaskMeta<'_>) -> Result<(), TransportError> {
         let result = self.encode(meta);
         let mut script = scripts::STORE_REVOKED.prepare_invoke();
-        script.key(keys::task_meta(meta.task_id)).arg(result.ttl_seconds).arg(&result.record[..]);
+        script.key(keys::task_meta(meta.task_id)).arg(result.ttl_seconds).arg(&result.record);
         self.connection().script("store that a task is revoked", &script).await
     }
 }

@@ -1,14 +1,15 @@
-//! A transaction whose large arguments are shared, not copied.
+//! A transaction whose large arguments are not copied.
 //!
 //! The client copies an argument into its command, the command into its pipeline, and that into
 //! the buffer of its connection; a large reply once more for each time that the connection's
 //! buffer has to grow. Here the bytes go from where they are into the socket, and from there to
 //! where they stay.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Buf;
 use redis::{Arg, Cmd, Pipeline, RedisError, Value};
 
 use super::outage::is_outage;
@@ -18,20 +19,20 @@ const SHARED: usize = 4 << 10;
 
 /// Commands that Redis does in one step.
 #[derive(Debug, Default)]
-pub(super) struct Transaction {
-    commands: Vec<Vec<Bytes>>,
+pub(super) struct Transaction<'a> {
+    commands: Vec<Vec<&'a [u8]>>,
 }
 
-impl Transaction {
+impl<'a> Transaction<'a> {
     /// Adds a command; what follows its name are its arguments.
-    pub(super) fn command<const N: usize>(&mut self, command: [Bytes; N]) {
+    pub(super) fn command<const N: usize>(&mut self, command: [&'a [u8]; N]) {
         self.commands.push(command.into());
     }
 
     /// Adds a command that the client's own methods have made.
-    pub(super) fn add(&mut self, command: &Cmd) {
+    pub(super) fn add(&mut self, command: &'a Cmd) {
         let arguments = command.args_iter().filter_map(|argument| match argument {
-            Arg::Simple(bytes) => Some(Bytes::copy_from_slice(bytes)),
+            Arg::Simple(bytes) => Some(bytes),
             // None of the commands is a SCAN.
             _ => None,
         });
@@ -43,10 +44,10 @@ impl Transaction {
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         for command in &self.commands {
-            let size = command.iter().map(Bytes::len).sum();
+            let size = command.iter().map(|argument| argument.len()).sum();
             let mut copy = Cmd::with_capacity(command.len(), size);
             for argument in command {
-                copy.arg(&argument[..]);
+                copy.arg(*argument);
             }
             pipeline.add_command(copy);
         }
@@ -54,10 +55,9 @@ impl Transaction {
     }
 
     /// What is sent.
-    pub(super) fn encode(&self) -> Parts {
-        let mut parts = Parts::default();
-        let mut text = BytesMut::with_capacity(4 << 10);
-        text.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+    pub(super) fn encode(&self) -> Parts<'a> {
+        let mut parts = VecDeque::new();
+        let mut text = b"*1\r\n$5\r\nMULTI\r\n".to_vec();
         for command in &self.commands {
             text.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
             for argument in command {
@@ -65,15 +65,15 @@ impl Transaction {
                 if argument.len() < SHARED {
                     text.extend_from_slice(argument);
                 } else {
-                    parts.0.push_back(text.split().freeze());
-                    parts.0.push_back(argument.clone());
+                    parts.push_back(Cow::Owned(std::mem::take(&mut text)));
+                    parts.push_back(Cow::Borrowed(*argument));
                 }
                 text.extend_from_slice(b"\r\n");
             }
         }
         text.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-        parts.0.push_back(text.freeze());
-        parts
+        parts.push_back(Cow::Owned(text));
+        Parts { parts, sent: 0 }
     }
 
     /// How many replies there are.
@@ -105,30 +105,34 @@ impl Transaction {
 }
 
 /// Bytes that follow each other on the wire and nowhere else.
-#[derive(Debug, Default)]
-pub(super) struct Parts(VecDeque<Bytes>);
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    /// None is empty.
+    parts: VecDeque<Cow<'a, [u8]>>,
+    /// Bytes of the first part that were sent; fewer than it has.
+    sent: usize,
+}
 
-impl Buf for Parts {
+impl Buf for Parts<'_> {
     fn remaining(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
+        self.parts.iter().map(|part| part.len()).sum::<usize>() - self.sent
     }
 
     fn chunk(&self) -> &[u8] {
-        self.0.front().map_or(&[], |part| part)
+        self.parts.front().map_or(&[], |part| &part[self.sent..])
     }
 
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let filled = slices.iter_mut().zip(&self.0);
-        filled.map(|(slice, part)| *slice = IoSlice::new(part)).count()
+    fn chunks_vectored<'b>(&'b self, slices: &mut [IoSlice<'b>]) -> usize {
+        let rest = self.parts.iter().skip(1).map(|part| &part[..]);
+        let unsent = self.parts.front().map(|part| &part[self.sent..]).into_iter().chain(rest);
+        slices.iter_mut().zip(unsent).map(|(slice, part)| *slice = IoSlice::new(part)).count()
     }
 
-    fn advance(&mut self, mut count: usize) {
-        while let Some(part) = self.0.front_mut() {
-            if count < part.len() {
-                return part.advance(count);
-            }
-            count -= part.len();
-            self.0.pop_front();
+    fn advance(&mut self, count: usize) {
+        self.sent += count;
+        while let Some(part) = self.parts.front().filter(|part| self.sent >= part.len()) {
+            self.sent -= part.len();
+            self.parts.pop_front();
         }
     }
 }
@@ -138,7 +142,7 @@ mod tests {
     use super::*;
     use redis::{ErrorKind, ServerErrorKind};
 
-    fn sent(mut parts: Parts, step: usize) -> Vec<u8> {
+    fn sent(mut parts: Parts<'_>, step: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while parts.has_remaining() {
             let count = parts.chunk().len().min(step);
@@ -155,10 +159,12 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_the_client_sends() {
         let mut transaction = Transaction::default();
-        let large = Bytes::from(vec![b'x'; SHARED]);
-        transaction.command(["SET".into(), "key".into(), large.clone(), "EX".into(), "60".into()]);
-        transaction.add(redis::cmd("EVAL").arg("return 1").arg(0).arg(""));
-        transaction.command(["PUBLISH".into(), "key".into(), large]);
+        let large = vec![b'x'; SHARED];
+        transaction.command([b"SET", b"key", &large, b"EX", b"60"]);
+        let mut script = redis::cmd("EVAL");
+        script.arg("return 1").arg(0).arg("");
+        transaction.add(&script);
+        transaction.command([b"PUBLISH", b"key", &large]);
         let expected = transaction.as_pipeline().get_packed_pipeline();
         for step in [1, 7, usize::MAX] {
             assert_eq!(sent(transaction.encode(), step), expected);

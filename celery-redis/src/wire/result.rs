@@ -149,9 +149,9 @@ impl<'a> TaskMeta<'a> {
 
     /// The bytes that are stored and published: JSON.
     pub fn encode(&self) -> Vec<u8> {
-        // What else there is, is mostly short. A large result is copied once.
-        let mut record =
-            Vec::with_capacity(self.result.get().len() + self.children.get().len() + 768);
+        // A large result is copied once, however much else there is.
+        let given = self.result.get().len() + self.children.get().len();
+        let mut record = Vec::with_capacity(given + if given < 4096 { 250 } else { 4096 });
         match python_json::write(&mut record, self) {
             Ok(()) => record,
             // Every field is a string, null, or JSON already.

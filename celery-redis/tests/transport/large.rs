@@ -141,7 +141,7 @@ async fn a_dead_process_s_large_messages_return_to_the_head_in_their_order() {
     // And whoever lost them settles nothing.
     let last = lent.pop().unwrap();
     let result =
-        StoredResult { key: "result".into(), ttl_seconds: 60, record: vec![b'x'; 64 << 10].into() };
+        StoredResult { key: "result".into(), ttl_seconds: 60, record: vec![b'x'; 64 << 10] };
     assert_eq!(last.settle(Vec::new(), Some(result)).await.unwrap(), Settled::LeaseLost);
     assert!(!redis.query::<bool>("EXISTS", "result"));
     assert_eq!(redis.ids("celery").len(), 31);
@@ -154,7 +154,7 @@ async fn connections_of_large_messages_that_redis_has_closed_are_no_outage() {
     let result = |record: &[u8]| StoredResult {
         key: "result".into(),
         ttl_seconds: 60,
-        record: record.repeat(64 << 10).into(),
+        record: record.repeat(64 << 10),
     };
     let delivery = one_apart(&redis, &process, "a").await;
     assert_eq!(delivery.settle(Vec::new(), Some(result(b"a"))).await.unwrap(), Settled::Done);

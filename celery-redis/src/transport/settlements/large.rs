@@ -75,14 +75,7 @@ async fn attempt_in_transaction(
     if answers.next() == Some(Value::Int(0)) && !settlement.tag.is_empty() {
         return Ok(Some(Reply::Lost));
     }
-    let mut transaction = Transaction::default();
-    let mut uploads = Vec::with_capacity(results.len());
-    for result in &results {
-        let upload = keys.upload();
-        let (key, seconds) = (upload.clone().into(), UPLOAD_SECONDS.to_string().into());
-        transaction.command(["SET".into(), key, result.record.clone(), "EX".into(), seconds]);
-        uploads.push(upload);
-    }
+    let uploads: Vec<String> = results.iter().map(|_| keys.upload()).collect();
     let mut script = scripts::whole(scripts::SETTLE_IN_TRANSACTION, &names(keys, &settlement.held));
     script.arg(1).arg(&settlement.tag).arg(settlement.operations.len());
     let mut uploaded = uploads.iter();
@@ -92,12 +85,17 @@ async fn attempt_in_transaction(
             None => operation.add_to(&mut script, keys),
         }
     }
+    let seconds = UPLOAD_SECONDS.to_string();
+    let mut transaction = Transaction::default();
+    for (result, upload) in results.iter().zip(&uploads) {
+        let (key, record) = (upload.as_bytes(), &result.record[..]);
+        transaction.command([b"SET", key, record, b"EX", seconds.as_bytes()]);
+    }
     transaction.add(&script);
     for (result, stored) in results.iter().zip(answers) {
         let succeeded = matches!(stored, Value::BulkString(start) if record::has_succeeded(&start));
         if !succeeded {
-            let channel = result.key.clone().into();
-            transaction.command(["PUBLISH".into(), channel, result.record.clone()]);
+            transaction.command([b"PUBLISH", result.key.as_bytes(), &result.record]);
         }
     }
     let replies = connection.transaction("settle a delivery", &transaction).await;
