@@ -84,7 +84,7 @@ COMMANDS = {
 }
 CONTENDERS = list(COMMANDS)
 # Who does the same on the same tables.
-PEER_OF = {"ours": "sql", "ours indexed": "sql indexed"}
+PEERS = [("ours", "sql"), ("ours", "orm"), ("ours indexed", "sql indexed")]
 # A health report says so with 1 and 2.
 DONE = {"health": {0, 1, 2}}
 

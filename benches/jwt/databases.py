@@ -138,6 +138,8 @@ class Postgres:
     def copy(self) -> Database:
         server = self._server
         name = server.create_database(self._template)
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
 
         class Copy(Database):
             def drop(self) -> None:
@@ -210,6 +212,9 @@ class Sqlite:
         self._copies += 1
         path = self._folder / f"copy-{self._copies}.sqlite3"
         shutil.copy(self._template, path)
+        # Whoever syncs the file first would pay for the copy.
+        with path.open("rb") as copy:
+            os.fsync(copy.fileno())
         return SqliteDatabase(path)
 
     def stop(self) -> None:
