@@ -111,8 +111,8 @@ impl AnyConnection {
 
 impl AnyConnection {
     /// Runs `work`, whose transactions nobody relies on before another one follows them: on SQLite with
-    /// a write-ahead log they need not be on the disk one by one, and whoever works calls
-    /// [`AnyConnection::checkpoint`] between them.
+    /// a write-ahead log they need not be on the disk one by one, and whoever works has
+    /// [`AnyConnection::checkpoint`] called between them.
     ///
     /// # Errors
     ///
@@ -121,14 +121,8 @@ impl AnyConnection {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
-        if self.is_postgres() {
-            return work(self);
-        }
-        let before: WriteAhead = sql_query(WRITE_AHEAD).get_result(self)?;
         // Without that log the database itself could be damaged by a crash.
-        if before.journal_mode != "wal" {
-            return work(self);
-        }
+        let Some(before) = self.write_ahead()? else { return work(self) };
         self.batch_execute("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0")?;
         let outcome = work(self);
         let restored = self.batch_execute(&format!(
@@ -140,18 +134,63 @@ impl AnyConnection {
         Ok(value)
     }
 
-    /// Copies what is in SQLite's write-ahead log into the database as far as nobody reads the old
-    /// pages. Others write meanwhile. On PostgreSQL the server does so on its own.
+    /// Whether this is SQLite with a write-ahead log, where whoever reads hinders nobody that writes.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub fn checkpoint(&mut self) -> Result<(), Error> {
-        if self.is_postgres() {
-            return Ok(());
-        }
-        self.batch_execute("PRAGMA wal_checkpoint(PASSIVE)")
+    pub fn writes_ahead(&mut self) -> Result<bool, Error> {
+        Ok(self.write_ahead()?.is_some())
     }
+
+    fn write_ahead(&mut self) -> Result<Option<WriteAhead>, Error> {
+        if self.is_postgres() {
+            return Ok(None);
+        }
+        let found: WriteAhead = sql_query(WRITE_AHEAD).get_result(self)?;
+        Ok((found.journal_mode == "wal").then_some(found))
+    }
+
+    /// Runs `work` in a transaction that sees the tables of SQLite as they are when it begins, which is
+    /// when `begun` is called.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, and of the database.
+    pub fn as_of_now<T, E: From<Error>>(
+        &mut self,
+        begun: impl FnOnce(),
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.transaction(|connection| {
+            // A transaction begins with what it reads first.
+            sql_query("SELECT count(*) FROM sqlite_schema").execute(connection)?;
+            begun();
+            work(connection)
+        })
+    }
+
+    /// Copies what is in SQLite's write-ahead log into the database as far as nobody reads the old
+    /// pages, and says how long that was. Others write meanwhile. On PostgreSQL the server does so on its
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn checkpoint(&mut self) -> Result<Checkpoint, Error> {
+        if self.is_postgres() {
+            return Ok(Checkpoint { log: -1 });
+        }
+        sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(self)
+    }
+}
+
+/// How long a write-ahead log was when it was copied; -1 where there is none.
+#[derive(Debug, Clone, Copy, QueryableByName)]
+pub struct Checkpoint {
+    /// In pages.
+    #[diesel(sql_type = BigInt)]
+    pub log: i64,
 }
 
 #[derive(QueryableByName)]

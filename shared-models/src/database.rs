@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use diesel::r2d2::{Pool, PooledConnection};
+use diesel::r2d2::{ManageConnection as _, Pool, PooledConnection};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::manager::Manager;
@@ -78,6 +78,15 @@ impl Database {
         };
         drop(known);
         Ok(Connection { layout, pooled })
+    }
+
+    /// A connection beside those of the pool, which may all be taken.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::Connect`].
+    pub fn aside(&self) -> Result<AnyConnection, DatabaseError> {
+        self.manager.connect().map_err(|error| DatabaseError::Connect { reason: error.to_string() })
     }
 
     /// Compares the tables with what is needed, and says how they look.

@@ -26,7 +26,7 @@ mod task_success;
 mod token;
 
 pub use audit_event::{AuditEvent, NewAuditEvent};
-pub use connection::AnyConnection;
+pub use connection::{AnyConnection, Checkpoint};
 pub use counts::Counts;
 pub use database::{Connection, Database};
 pub use datetime::{UtcDateTime, UtcDateTimeSql};
@@ -40,6 +40,6 @@ pub use migrations::MigrationOutcome;
 pub use periodic_task::PeriodicTask;
 pub use row_id::{RowId, RowIdSql};
 pub use scope::{NewScope, Scope};
-pub use sweep::{Place, Sweep, SweepWalk, Work, survey};
+pub use sweep::{Found, Place, Survey, Sweep, SweepWalk, Work};
 pub use task_success::TaskSuccess;
 pub use token::{NewToken, Token};

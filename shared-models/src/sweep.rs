@@ -10,7 +10,7 @@ use diesel::sql_query;
 
 use crate::connection::MultiBackend;
 use crate::{AnyConnection, Layout, UtcDateTime, UtcDateTimeSql};
-pub use survey::{Place, Work, survey};
+pub use survey::{Found, Place, Survey, Work};
 
 /// A change of many tokens, made in batches. The bound is fixed, so that a long sweep ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,28 @@ impl SweepWalk {
             Work::Many { first, last, .. } => Way::Rows(sqlite::Rows::new(first, last)),
         };
         Self { sweep, layout: *layout, way }
+    }
+
+    /// Whether [`SweepWalk::batch`] has nothing left to do.
+    pub fn is_over(&self) -> bool {
+        match &self.way {
+            Way::Places(places) => places.is_empty(),
+            Way::Blocks(blocks) => blocks.is_over(),
+            Way::Rows(rows) => rows.is_over(),
+        }
+    }
+
+    /// Finds out as much about the next batch as can be while others write, so that they wait less for
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn look_ahead(&mut self, connection: &mut AnyConnection, size: u32) -> QueryResult<()> {
+        match &mut self.way {
+            Way::Rows(rows) => rows.look_ahead(connection, size),
+            Way::Places(_) | Way::Blocks(_) => Ok(()),
+        }
     }
 
     /// Changes about `size` tokens, at most, in a transaction of its own, and says how many it were;

@@ -12,9 +12,9 @@ use diesel::sql_query;
 use diesel::sql_types::Text;
 use secrecy::SecretString;
 use shared_models::{
-    AnyConnection, AuditEvent, Counts, Database, DatabaseError, ForcedRotation, IdKind, KeyPair,
-    KeyState, Layout, NewAuditEvent, NewKeyPair, NewScope, NewToken, RowId, Scope, Sweep,
-    SweepWalk, TaskSuccess, Token, UtcDateTime, Work, survey,
+    AnyConnection, AuditEvent, Counts, Database, DatabaseError, ForcedRotation, Found, IdKind,
+    KeyPair, KeyState, Layout, NewAuditEvent, NewKeyPair, NewScope, NewToken, RowId, Scope, Survey,
+    Sweep, SweepWalk, TaskSuccess, Token, UtcDateTime, Work,
 };
 use test_servers::Postgres;
 
@@ -316,14 +316,23 @@ fn tables_with_uuid_keys_and_without_optional_columns_work(empty: &Empty) {
 
 /// How many tokens each batch revoked.
 fn revoke(connection: &mut AnyConnection, layout: &Layout, now: UtcDateTime) -> Vec<u64> {
-    let [revoke, _] = survey(connection, layout, now, ago(24 * 900)).unwrap();
+    let [revoke, _] = survey(connection, layout, now, ago(24 * 900));
     walk(connection, layout, revoke)
 }
 
 /// How many tokens each batch deleted.
 fn delete(connection: &mut AnyConnection, layout: &Layout, before: UtcDateTime) -> Vec<u64> {
-    let [_, delete] = survey(connection, layout, ago(24 * 900), before).unwrap();
+    let [_, delete] = survey(connection, layout, ago(24 * 900), before);
     walk(connection, layout, delete)
+}
+
+fn survey(
+    connection: &mut AnyConnection,
+    layout: &Layout,
+    now: UtcDateTime,
+    before: UtcDateTime,
+) -> Found {
+    Survey { now, before, layout: *layout }.all(connection).unwrap()
 }
 
 fn walk(connection: &mut AnyConnection, layout: &Layout, work: (Sweep, Work)) -> Vec<u64> {
@@ -364,7 +373,7 @@ fn a_sweep_walks_in_batches(empty: &Empty) {
             token(&name, id, ago(24 * 100 + number / 10)).insert(connection).unwrap();
         }
         token(&format!("{indexed} alive"), id, ago(-1)).insert(connection).unwrap();
-        let [(_, found), _] = survey(connection, &layout, now(), ago(24 * 900)).unwrap();
+        let [(_, found), _] = survey(connection, &layout, now(), ago(24 * 900));
         assert_eq!(found.total(), 25);
         assert_eq!(revoke(connection, &layout, now()), [10, 10, 5]);
         assert_eq!(revoke(connection, &layout, now()), [0; 0]);
@@ -389,7 +398,7 @@ fn many_tokens_are_walked_over_where_they_lie(empty: &Empty) {
         token(&number.to_string(), id, expires_at).insert(connection).unwrap();
     }
     let mut walked = |now, before, part: usize| {
-        let works = survey(connection, &layout, now, before).unwrap();
+        let works = survey(connection, &layout, now, before);
         let batches = walk(connection, &layout, as_many(works.into_iter().nth(part).unwrap()));
         assert!(batches.iter().all(|tokens| *tokens <= 10), "{batches:?}");
         batches.iter().sum::<u64>()
@@ -513,7 +522,7 @@ fn most_of_many_tokens_are_revoked_where_they_are() {
         |connection: &mut AnyConnection| -> u32 { values(connection, blocks)[0].parse().unwrap() };
     let before = size(connection);
 
-    let [revoke, _] = survey(connection, &layout, now(), ago(24 * 900)).unwrap();
+    let [revoke, _] = survey(connection, &layout, now(), ago(24 * 900));
     let batches = walk_by(1_000, connection, &layout, as_many(revoke));
 
     assert_eq!(batches.iter().sum::<u64>(), 20_000);

@@ -1,5 +1,7 @@
 //! Revokes tokens that have expired, and deletes those revoked long ago.
 
+mod checkpoints;
+mod counting;
 mod pace;
 
 use std::ops::ControlFlow;
@@ -11,14 +13,20 @@ use celery_task::TaskContext;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
-use shared_models::{AnyConnection, Layout, Sweep, SweepWalk, TaskSuccess, Work, survey};
+use shared_models::{AnyConnection, Database, Found, Survey, Sweep, SweepWalk, TaskSuccess, Work};
 
 use crate::shell::{self, task_name};
 use crate::{JwtAuth, JwtError, Mode, is_false, isoformat};
+use checkpoints::Checkpoints;
+use counting::Counting;
 use pace::{Pace, Writers};
 
 /// How often the caller is told how far it is, and from the first hundredth on.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The parts of the work, in their order.
+const REVOKING: usize = 0;
+const DELETING: usize = 1;
 
 /// Revokes expired tokens, deletes old ones.
 ///
@@ -71,7 +79,7 @@ pub struct TokenCleanupReport {
 pub struct CleanupProgress {
     /// How much of what there was at the beginning, 0 to 100.
     pub percent: u64,
-    /// How many tokens there were to revoke or delete at the beginning.
+    /// How many tokens there were to revoke or delete at the beginning; 0 as long as they are counted.
     pub total: u64,
     /// Tokens revoked until now.
     pub revoked: u64,
@@ -97,20 +105,25 @@ pub fn clean_up(
 ) -> Result<TokenCleanupReport, JwtError> {
     let connection = &mut jwt.database.get()?;
     let layout = connection.layout;
-    let bounds = (now.into(), (now - jwt.settings.token_retention).into());
-    let mut walk = Walk { layout, total: [0; 2], done: [0; 2], progress };
-    let work = survey(connection, &layout, bounds.0, bounds.1)?;
-    walk.total = work.each_ref().map(|(_, work)| work.total());
+    let before = (now - jwt.settings.token_retention).into();
+    let survey = Survey { now: now.into(), before, layout };
+    let mut walk = Walk {
+        survey,
+        counting: None,
+        deleting: None,
+        checkpoints: None,
+        next_batch: Instant::now(),
+        total: [0; 2],
+        done: [0; 2],
+        progress,
+    };
     let mut stopped = false;
     if mode == Mode::DryRun {
-        walk.done = walk.total;
+        walk.done = totals(&survey.all(connection)?);
     } else {
-        stopped = connection.sweeping(|connection| walk.sweep(connection, work))?.is_break();
-        // What others held meanwhile; on SQLite nobody can.
-        if !stopped && connection.is_postgres() && walk.is_behind() {
-            let work = survey(connection, &layout, bounds.0, bounds.1)?;
-            stopped = walk.sweep(connection, work)?.is_break();
-        }
+        stopped = connection
+            .sweeping(|connection| walk.both_sweeps(connection, &jwt.database))?
+            .is_break();
         if !stopped {
             TaskSuccess::record(connection, task_name::CLEANUP_TOKENS, now.into())?;
         }
@@ -129,36 +142,123 @@ pub fn clean_up(
 
 /// The way through both sweeps.
 struct Walk<'a> {
-    layout: Layout,
+    survey: Survey,
+    /// As long as all that there is to do is being counted.
+    counting: Option<Counting>,
+    /// What comes after the revoking, when that is counted.
+    deleting: Option<(Sweep, Work)>,
+    /// Where that pays; else the rests are for it.
+    checkpoints: Option<Checkpoints>,
+    /// Until then others may write, where only one can.
+    next_batch: Instant,
     total: [u64; 2],
     done: [u64; 2],
     progress: &'a mut dyn FnMut(CleanupProgress) -> ControlFlow<()>,
 }
 
 impl Walk<'_> {
-    /// Walks through both sweeps to their end.
-    fn sweep(
+    fn both_sweeps(
         &mut self,
         connection: &mut AnyConnection,
-        work: [(Sweep, Work); 2],
+        database: &Database,
     ) -> Result<ControlFlow<()>, JwtError> {
-        let writers = if connection.is_postgres() { Writers::Many } else { Writers::One };
-        for (part, (sweep, work)) in work.into_iter().enumerate() {
-            let mut pace = Pace::new(writers);
-            let mut walk = SweepWalk::new(sweep, work, connection, &self.layout);
-            loop {
-                let began = Instant::now();
-                let Some(tokens) = walk.batch(connection, pace.size())? else { break };
-                let took = began.elapsed();
-                self.done[part] += tokens;
-                let state = self.state();
-                if (self.progress)(state).is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-                rest(connection, pace.rest_after(took, tokens))?;
+        let found = match self.survey.few(connection)? {
+            Some(found) => found,
+            None if connection.writes_ahead()? => {
+                return self.before_all_is_counted(connection, database);
+            }
+            None => self.survey.many(connection)?,
+        };
+        self.total = totals(&found);
+        let outcome = self.one_by_one(connection, found)?;
+        // What others held meanwhile; on SQLite nobody can.
+        if outcome.is_continue() && connection.is_postgres() && self.is_behind() {
+            let found = self.survey.all(connection)?;
+            return self.one_by_one(connection, found);
+        }
+        Ok(outcome)
+    }
+
+    /// Begins with what is to be revoked while a connection beside this one counts.
+    fn before_all_is_counted(
+        &mut self,
+        connection: &mut AnyConnection,
+        database: &Database,
+    ) -> Result<ControlFlow<()>, JwtError> {
+        self.checkpoints = Some(Checkpoints::begin(database)?);
+        self.counting = Some(Counting::begin(database, self.survey)?);
+        if let Some((sweep, work)) = self.survey.uncounted(connection)?
+            && self.sweep(connection, REVOKING, sweep, work)?.is_break()
+        {
+            return Ok(ControlFlow::Break(()));
+        }
+        self.take_count()?;
+        match self.deleting.take() {
+            Some((sweep, work)) => self.sweep(connection, DELETING, sweep, work),
+            None => Ok(ControlFlow::Continue(())),
+        }
+    }
+
+    fn one_by_one(
+        &mut self,
+        connection: &mut AnyConnection,
+        found: Found,
+    ) -> Result<ControlFlow<()>, JwtError> {
+        for (part, (sweep, work)) in found.into_iter().enumerate() {
+            if self.sweep(connection, part, sweep, work)?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn sweep(
+        &mut self,
+        connection: &mut AnyConnection,
+        part: usize,
+        sweep: Sweep,
+        work: Work,
+    ) -> Result<ControlFlow<()>, JwtError> {
+        let mut pace = match work {
+            _ if connection.is_postgres() => Pace::new(Writers::Many),
+            Work::Few(_) => Pace::new(Writers::One),
+            Work::Many { .. } => Pace::of_many_rows(),
+        };
+        let mut walk = SweepWalk::new(sweep, work, connection, &self.survey.layout);
+        while !walk.is_over() {
+            thread::sleep(self.next_batch.saturating_duration_since(Instant::now()));
+            let began = Instant::now();
+            let Some(tokens) = walk.batch(connection, pace.size())? else { break };
+            let ended = Instant::now();
+            self.done[part] += tokens;
+            let state = self.state()?;
+            if (self.progress)(state).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let rest = pace.rest_after(ended - began, tokens);
+            self.next_batch = ended + rest;
+            if !rest.is_zero() {
+                self.let_others_write(connection, &mut walk, pace.size())?;
+            }
+        }
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.wait()?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Does meanwhile what hinders nobody.
+    fn let_others_write(
+        &mut self,
+        connection: &mut AnyConnection,
+        walk: &mut SweepWalk,
+        size: u32,
+    ) -> Result<(), JwtError> {
+        match &mut self.checkpoints {
+            Some(checkpoints) => checkpoints.ask(connection)?,
+            None => drop(connection.checkpoint()?),
+        }
+        Ok(walk.look_ahead(connection, size)?)
     }
 
     /// Whether tokens were passed over.
@@ -166,20 +266,28 @@ impl Walk<'_> {
         self.done.iter().zip(&self.total).any(|(done, total)| done < total)
     }
 
-    fn state(&self) -> CleanupProgress {
+    fn state(&mut self) -> Result<CleanupProgress, JwtError> {
+        if self.counting.as_ref().is_some_and(Counting::is_done) {
+            self.take_count()?;
+        }
         let [revoked, deleted] = self.done;
         let total = self.total.iter().sum::<u64>();
-        let percent = (100 * (revoked + deleted) / total.max(1)).min(100);
-        CleanupProgress { percent, total, revoked, deleted }
+        let percent = (100 * (revoked + deleted)).checked_div(total).unwrap_or(0).min(100);
+        Ok(CleanupProgress { percent, total, revoked, deleted })
+    }
+
+    /// Waits until all is counted.
+    fn take_count(&mut self) -> Result<(), JwtError> {
+        if let Some(counting) = self.counting.take() {
+            let found = counting.found()?;
+            self.total = totals(&found);
+            let [_, deleting] = found;
+            self.deleting = Some(deleting);
+        }
+        Ok(())
     }
 }
 
-/// Lets others write, and uses the time for what hinders nobody.
-fn rest(connection: &mut AnyConnection, time: Duration) -> Result<(), JwtError> {
-    if !time.is_zero() {
-        let began = Instant::now();
-        connection.checkpoint()?;
-        thread::sleep(time.saturating_sub(began.elapsed()));
-    }
-    Ok(())
+fn totals(found: &Found) -> [u64; 2] {
+    found.each_ref().map(|(_, work)| work.total())
 }

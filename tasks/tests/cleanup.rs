@@ -319,3 +319,35 @@ fn what_was_held_is_taken_when_it_is_free() {
     }
     assert_eq!(site.tokens(), []);
 }
+
+#[test]
+fn many_in_a_file_are_revoked_while_they_are_counted() {
+    let site = Site::new(Backend::Sqlite);
+    let pair = site.key_pair(start(), true);
+    initialize(&site.jwt, start(), Mode::Apply).unwrap();
+    let scope = Scope::all(&mut site.connection()).unwrap()[0].id;
+    fill(&site, pair, scope, 60_000, Backend::Sqlite);
+    site.execute(
+        "UPDATE jwt_auth_jwttoken SET is_revoked = true, revoked_at = '2026-01-02 00:00:00' \
+         WHERE id % 3 = 0",
+    );
+    site.token("valid", pair, day(200));
+    let (mut last, mut told) = (0, None);
+    let report = clean_up(&site.jwt, day(110), Mode::Apply, &mut |progress| {
+        assert!(progress.percent >= last && progress.percent <= 100, "{progress:?}");
+        assert!([0, 60_000].contains(&progress.total), "{progress:?}");
+        last = progress.percent;
+        told = Some(progress);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let told = told.unwrap();
+    assert_eq!(
+        (told.total, told.revoked, told.deleted, told.percent),
+        (60_000, 40_000, 20_000, 100)
+    );
+    assert_eq!((report.expired_tokens_revoked, report.old_tokens_deleted), (40_000, 20_000));
+    assert_eq!(site.tokens().len(), 40_001);
+    let again = clean(&site, day(110));
+    assert_eq!((again.expired_tokens_revoked, again.old_tokens_deleted), (0, 0));
+}

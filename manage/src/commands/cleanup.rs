@@ -64,6 +64,9 @@ fn bar() -> ProgressBar {
 
 fn show(bar: &ProgressBar, progress: CleanupProgress) -> ControlFlow<()> {
     let CleanupProgress { revoked, deleted, total, .. } = progress;
+    if total == 0 {
+        return ControlFlow::Continue(());
+    }
     if bar.length().is_none() {
         bar.reset_elapsed();
         bar.set_style(style(WORKING));

@@ -58,6 +58,10 @@ impl Blocks {
         }
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        self.stretch.from > self.last
+    }
+
     pub(super) fn batch(
         &mut self,
         connection: &mut AnyConnection,
@@ -65,10 +69,10 @@ impl Blocks {
         layout: &Layout,
         size: u32,
     ) -> QueryResult<Option<u64>> {
-        let Stretch { from, to, turns, .. } = self.stretch;
-        if from > self.last {
+        if self.is_over() {
             return Ok(None);
         }
+        let Stretch { from, to, turns, .. } = self.stretch;
         // A range of places is scanned as such from PostgreSQL 14 on.
         let found = format!(
             "SELECT ctid AS place, row_number() OVER () AS number FROM jwt_auth_jwttoken \

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Nullable};
+use diesel::sql_types::BigInt;
 
 use super::{Place, Sweep};
 use crate::connection::MultiBackend;
@@ -13,8 +13,8 @@ const TOKENS: &str = "jwt_auth_jwttoken NOT INDEXED";
 
 #[derive(QueryableByName)]
 struct End {
-    #[diesel(sql_type = Nullable<BigInt>)]
-    end: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    end: i64,
 }
 
 /// The way over a table's rows.
@@ -22,15 +22,40 @@ struct End {
 pub(super) struct Rows {
     /// Where it is.
     after: i64,
+    /// Where the next batch ends, if that is known.
+    end: Option<i64>,
     last: i64,
 }
 
 impl Rows {
     pub(super) fn new(first: Place, last: Place) -> Self {
-        Self { after: first.0.saturating_sub(1), last: last.0 }
+        Self { after: first.0.saturating_sub(1), end: None, last: last.0 }
     }
 
-    /// Looks at `size` rows.
+    pub(super) fn is_over(&self) -> bool {
+        self.after >= self.last
+    }
+
+    /// Finds out where a batch of `size` rows ends. That rows go before it is made makes it shorter.
+    pub(super) fn look_ahead(
+        &mut self,
+        connection: &mut AnyConnection,
+        size: u32,
+    ) -> QueryResult<()> {
+        let Self { after, last, .. } = *self;
+        let skipped = size.max(1) - 1;
+        let end: Option<End> = sql_query(format!(
+            "SELECT rowid AS \"end\" FROM {TOKENS} WHERE rowid > {after} AND rowid <= {last} \
+             ORDER BY rowid LIMIT 1 OFFSET {skipped}"
+        ))
+        .into_boxed::<MultiBackend>()
+        .get_result(connection)
+        .optional()?;
+        self.end = Some(end.map_or(last, |found| found.end));
+        Ok(())
+    }
+
+    /// Looks at the rows that were found ahead, or else at `size`.
     pub(super) fn batch(
         &mut self,
         connection: &mut AnyConnection,
@@ -38,21 +63,16 @@ impl Rows {
         layout: &Layout,
         size: u32,
     ) -> QueryResult<Option<u64>> {
-        let (after, last) = (self.after, self.last);
-        if after >= last {
+        if self.is_over() {
             return Ok(None);
         }
-        let (end, changed) = connection.write_transaction(|connection| {
-            let end: End = sql_query(format!(
-                "SELECT max(rowid) AS \"end\" FROM (SELECT rowid FROM jwt_auth_jwttoken \
-                 WHERE rowid > {after} AND rowid <= {last} ORDER BY rowid LIMIT {size})"
-            ))
-            .into_boxed::<MultiBackend>()
-            .get_result(connection)?;
-            let Some(end) = end.end else { return Ok((last, 0)) };
-            let place = format!("rowid > {after} AND rowid <= {end}");
-            Ok::<_, diesel::result::Error>((end, change(connection, sweep, layout, &place)?))
-        })?;
+        if self.end.is_none() {
+            self.look_ahead(connection, size)?;
+        }
+        let (after, end) = (self.after, self.end.take().unwrap_or(self.last));
+        let place = format!("rowid > {after} AND rowid <= {end}");
+        let changed =
+            connection.write_transaction(|connection| change(connection, sweep, layout, &place))?;
         self.after = end;
         Ok(Some(changed))
     }

@@ -1,15 +1,19 @@
-//! What there is to do, found out in one look at the tokens.
+//! What there is to do, found out by a look at the tokens.
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Nullable};
+use diesel::sql_types::{BigInt, Bool};
 
-use super::{Sweep, deletable, expired};
+use super::{Query, Sweep, deletable, expired};
 use crate::connection::MultiBackend;
 use crate::{AnyConnection, Layout, UtcDateTime, UtcDateTimeSql};
 
-/// How many tokens are few: their places are remembered, which takes some 10 MB until they are read.
+/// How many tokens are few on PostgreSQL: their places are remembered, which takes some 10 MB until
+/// they are read.
 const FEW: usize = 100_000;
+/// And on SQLite, where finding out that there are more is in vain, and changing many rows one after
+/// the other costs less than going to each.
+const FEW_IN_A_FILE: usize = 20_000;
 
 /// Where a token's row is: on PostgreSQL its block and its number in that, on SQLite its `rowid`. A
 /// row that is changed moves, so whoever comes to a place looks again what is there.
@@ -43,7 +47,7 @@ impl Work {
 }
 
 #[derive(QueryableByName)]
-struct Found {
+struct Token {
     #[diesel(sql_type = Bool)]
     is_revoked: bool,
     #[diesel(sql_type = BigInt)]
@@ -56,97 +60,202 @@ struct Extent {
     is_revoked: bool,
     #[diesel(sql_type = BigInt)]
     total: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    first: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    last: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    first: i64,
+    #[diesel(sql_type = BigInt)]
+    last: i64,
 }
 
-/// Finds the tokens that expired before `now` and are to be revoked, and those that were revoked and
-/// expired before `before` and are to be deleted.
-///
-/// Where they are few, on a usual day, this is one pass over the tokens, or with indexes none.
-///
-/// # Errors
-///
-/// Those of the database.
-pub fn survey(
-    connection: &mut AnyConnection,
-    layout: &Layout,
-    now: UtcDateTime,
-    before: UtcDateTime,
-) -> QueryResult<[(Sweep, Work); 2]> {
-    let sweeps = [Sweep::RevokeExpired { now }, Sweep::DeleteRevoked { before }];
-    let work = few(connection, layout, now, before)?
-        .map_or_else(|| many(connection, layout, now, before), Ok)?;
-    let [revoke, delete] = work;
-    Ok([(sweeps[0], revoke), (sweeps[1], delete)])
+#[derive(QueryableByName)]
+struct Totals {
+    #[diesel(sql_type = BigInt)]
+    expired: i64,
+    #[diesel(sql_type = BigInt)]
+    deletable: i64,
 }
 
-/// The places of all; none where they are not few.
-fn few(
-    connection: &mut AnyConnection,
-    layout: &Layout,
-    now: UtcDateTime,
-    before: UtcDateTime,
-) -> QueryResult<Option<[Work; 2]>> {
-    let place = place(connection, "ctid");
-    let parts: Vec<String> = conditions(layout)
-        .into_iter()
-        .map(|matching| {
-            format!("SELECT is_revoked, {place} AS place FROM jwt_auth_jwttoken WHERE {matching}")
-        })
-        .collect();
-    let query = format!("{} LIMIT {}", parts.join(" UNION ALL "), FEW + 1);
-    let mut places = [Vec::new(), Vec::new()];
-    let query = sql_query(query)
-        .into_boxed::<MultiBackend>()
-        .bind::<UtcDateTimeSql, _>(now)
-        .bind::<UtcDateTimeSql, _>(before);
-    let found: Vec<Found> = query.load(connection)?;
-    if found.len() > FEW {
-        return Ok(None);
-    }
-    for token in found {
-        places[usize::from(token.is_revoked)].push(Place(token.place));
-    }
-    // Neighbours together; they are taken from the end.
-    for places in &mut places {
-        places.sort_unstable_by(|one, other| other.cmp(one));
-    }
-    Ok(Some(places.map(Work::Few)))
+#[derive(QueryableByName)]
+struct End {
+    #[diesel(sql_type = BigInt)]
+    place: i64,
 }
 
-/// How many there are, and between which places.
-fn many(
-    connection: &mut AnyConnection,
-    layout: &Layout,
-    now: UtcDateTime,
-    before: UtcDateTime,
-) -> QueryResult<[Work; 2]> {
-    let own = if connection.is_postgres() { "ctid" } else { "rowid" };
-    let [first, last] = ["min", "max"].map(|of| place(connection, &format!("{of}({own})")));
-    let query = format!(
-        "SELECT is_revoked, count(*) AS total, {first} AS first, {last} AS last \
-         FROM jwt_auth_jwttoken WHERE ({}) OR ({}) GROUP BY is_revoked",
-        expired("$1"),
-        deletable(layout, "$2"),
-    );
-    let extents: Vec<Extent> = sql_query(query)
-        .bind::<UtcDateTimeSql, _>(now)
-        .bind::<UtcDateTimeSql, _>(before)
-        .load(connection)?;
-    let mut work = [Work::Few(Vec::new()), Work::Few(Vec::new())];
-    for extent in extents {
-        if let (Some(first), Some(last)) = (extent.first, extent.last) {
-            work[usize::from(extent.is_revoked)] = Work::Many {
-                total: extent.total.unsigned_abs(),
-                first: Place(first),
-                last: Place(last),
-            };
+/// A search for the tokens that expired before `now` and are to be revoked, and for those that were
+/// revoked and expired before `before` and are to be deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct Survey {
+    /// The first bound.
+    pub now: UtcDateTime,
+    /// The second.
+    pub before: UtcDateTime,
+    /// How the tables look.
+    pub layout: Layout,
+}
+
+/// What is to be revoked, and what is to be deleted.
+pub type Found = [(Sweep, Work); 2];
+
+impl Survey {
+    /// What there is to do. Where that is little, on a usual day, this is one pass over the tokens, or
+    /// with indexes none.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn all(&self, connection: &mut AnyConnection) -> QueryResult<Found> {
+        match self.few(connection)? {
+            Some(found) => Ok(found),
+            None => self.many(connection),
         }
     }
-    Ok(work)
+
+    /// The places of all; none where they are not few.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn few(&self, connection: &mut AnyConnection) -> QueryResult<Option<Found>> {
+        let few = if connection.is_postgres() { FEW } else { FEW_IN_A_FILE };
+        let place = place(connection, "ctid");
+        let parts: Vec<String> = conditions(&self.layout)
+            .into_iter()
+            .map(|matching| {
+                format!(
+                    "SELECT is_revoked, {place} AS place FROM jwt_auth_jwttoken WHERE {matching}"
+                )
+            })
+            .collect();
+        let query = format!("{} LIMIT {}", parts.join(" UNION ALL "), few + 1);
+        let mut places = [Vec::new(), Vec::new()];
+        let found: Vec<Token> = self.query(query).load(connection)?;
+        if found.len() > few {
+            return Ok(None);
+        }
+        for token in found {
+            places[usize::from(token.is_revoked)].push(Place(token.place));
+        }
+        // Neighbours together; they are taken from the end.
+        for places in &mut places {
+            places.sort_unstable_by(|one, other| other.cmp(one));
+        }
+        Ok(Some(self.found(places.map(Work::Few))))
+    }
+
+    /// How many there are, and between which places.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn many(&self, connection: &mut AnyConnection) -> QueryResult<Found> {
+        let work = match connection.is_postgres() {
+            true => self.blocks(connection)?,
+            false => self.rows(connection)?,
+        };
+        Ok(self.found(work))
+    }
+
+    /// Where what is to be revoked is on SQLite, whose `total` is not known before
+    /// [`Survey::many`] has counted it: 0. None where nothing is to be revoked.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn uncounted(&self, connection: &mut AnyConnection) -> QueryResult<Option<(Sweep, Work)>> {
+        let [revoke, _] = self.sweeps();
+        let ends = self.ends(connection, revoke)?;
+        Ok(ends.map(|(first, last)| (revoke, Work::Many { total: 0, first, last })))
+    }
+
+    fn sweeps(&self) -> [Sweep; 2] {
+        let Self { now, before, .. } = *self;
+        [Sweep::RevokeExpired { now }, Sweep::DeleteRevoked { before }]
+    }
+
+    fn found(&self, [revoke, delete]: [Work; 2]) -> Found {
+        let [revoking, deleting] = self.sweeps();
+        [(revoking, revoke), (deleting, delete)]
+    }
+
+    fn query(&self, query: String) -> Query {
+        sql_query(query)
+            .into_boxed::<MultiBackend>()
+            .bind::<UtcDateTimeSql, _>(self.now)
+            .bind::<UtcDateTimeSql, _>(self.before)
+    }
+
+    fn blocks(&self, connection: &mut AnyConnection) -> QueryResult<[Work; 2]> {
+        let [first, last] = ["min", "max"].map(|of| place(connection, &format!("{of}(ctid)")));
+        let query = format!(
+            "SELECT is_revoked, count(*) AS total, {first} AS first, {last} AS last \
+             FROM jwt_auth_jwttoken WHERE ({}) OR ({}) GROUP BY is_revoked",
+            expired("$1"),
+            deletable(&self.layout, "$2"),
+        );
+        let extents: Vec<Extent> = self.query(query).load(connection)?;
+        let mut work = [NOTHING; 2];
+        for Extent { is_revoked, total, first, last } in extents {
+            let (total, first, last) = (total.unsigned_abs(), Place(first), Place(last));
+            work[usize::from(is_revoked)] = Work::Many { total, first, last };
+        }
+        Ok(work)
+    }
+
+    /// SQLite would sort what it groups, and take longer for that than for the rest.
+    fn rows(&self, connection: &mut AnyConnection) -> QueryResult<[Work; 2]> {
+        let Totals { expired, deletable } =
+            self.query(totals(&self.layout)).get_result(connection)?;
+        let mut work = [NOTHING; 2];
+        for (part, total) in [expired, deletable].into_iter().enumerate() {
+            if total == 0 {
+                continue;
+            }
+            if let Some((first, last)) = self.ends(connection, self.sweeps()[part])? {
+                work[part] = Work::Many { total: total.unsigned_abs(), first, last };
+            }
+        }
+        Ok(work)
+    }
+
+    /// The places of the first and of the last on SQLite, searched from either end.
+    fn ends(
+        &self,
+        connection: &mut AnyConnection,
+        sweep: Sweep,
+    ) -> QueryResult<Option<(Place, Place)>> {
+        let matching = sweep.matching(&self.layout);
+        let mut end = |order: &str| -> QueryResult<Option<Place>> {
+            let query = format!(
+                "SELECT rowid AS place FROM jwt_auth_jwttoken NOT INDEXED WHERE {matching} \
+                 ORDER BY rowid {order} LIMIT 1"
+            );
+            let found: Option<End> = sweep.query(query).get_result(connection).optional()?;
+            Ok(found.map(|end| Place(end.place)))
+        };
+        match end("ASC")? {
+            Some(first) => Ok(end("DESC")?.map(|last| (first, last))),
+            None => Ok(None),
+        }
+    }
+}
+
+const NOTHING: Work = Work::Few(Vec::new());
+
+/// The query of how many there are on SQLite: without indexes one pass over all tokens.
+fn totals(layout: &Layout) -> String {
+    if !layout.token_expiry_index {
+        return format!(
+            "SELECT count(*) FILTER (WHERE {}) AS expired, \
+             count(*) FILTER (WHERE {}) AS deletable FROM jwt_auth_jwttoken NOT INDEXED",
+            expired("$1"),
+            deletable(layout, "$2"),
+        );
+    }
+    let counts: Vec<String> = conditions(layout)
+        .into_iter()
+        .map(|matching| format!("(SELECT count(*) FROM jwt_auth_jwttoken WHERE {matching})"))
+        .collect();
+    let (expired, deletable) = counts.split_at(1);
+    format!("SELECT {} AS expired, {} AS deletable", expired.concat(), deletable.join(" + "))
 }
 
 /// What is to be revoked and what is to be deleted, in parts of which no token matches two. With

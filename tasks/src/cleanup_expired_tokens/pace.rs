@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 const FIRST: u32 = 1_000;
+/// Of many on SQLite: they are neighbours, and a rest after a short batch is long for that.
+const FIRST_OF_MANY: u32 = 16_000;
 const SMALLEST: u32 = 50;
 const LARGEST: u32 = 500_000;
 /// What another connection may have to wait for, in the worst case.
@@ -33,6 +35,11 @@ pub(super) enum Writers {
 impl Pace {
     pub(super) fn new(writers: Writers) -> Self {
         Self { size: FIRST, writers }
+    }
+
+    /// For many tokens where one can write.
+    pub(super) fn of_many_rows() -> Self {
+        Self { size: FIRST_OF_MANY, writers: Writers::One }
     }
 
     pub(super) fn size(&self) -> u32 {
