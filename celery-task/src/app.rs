@@ -19,7 +19,7 @@ use crate::context::TaskContext;
 #[derive(Clone)]
 pub struct TaskApp {
     celery: Arc<Celery>,
-    client: Client,
+    client: Arc<Client>,
 }
 
 /// Why there is no app.
@@ -43,7 +43,7 @@ impl TaskApp {
         let url = format!("redis://{}/0", listener.local_addr()?);
         let mut celery = celery::CeleryBuilder::new(name, &url).hostname(name).build().await?;
         celery.broker = Box::new(SendingBroker { client: client.clone() });
-        Ok(Self { celery: Arc::new(celery), client })
+        Ok(Self { celery: Arc::new(celery), client: Arc::new(client) })
     }
 
     pub(crate) fn celery(&self) -> Arc<Celery> {
@@ -51,7 +51,7 @@ impl TaskApp {
     }
 
     /// What tasks send through.
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &Arc<Client> {
         &self.client
     }
 }

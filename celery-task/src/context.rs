@@ -100,7 +100,7 @@ pub struct TaskContext(Arc<Run>);
 struct Run {
     call: Call,
     states: Arc<States>,
-    client: Client,
+    client: Arc<Client>,
     children: Mutex<Vec<Value>>,
     raised: Mutex<Option<Raised>>,
     progress: Mutex<Option<Progress>>,
@@ -119,7 +119,7 @@ pub(crate) enum Raised {
 }
 
 impl TaskContext {
-    pub(crate) fn new(call: Call, states: Arc<States>, client: Client, time: RunTime) -> Self {
+    pub(crate) fn new(call: Call, states: Arc<States>, client: Arc<Client>, time: RunTime) -> Self {
         let (raised, children, progress, progressed) = Default::default();
         let run = Run { call, states, client, children, raised, progress, progressed, time };
         Self(Arc::new(run))

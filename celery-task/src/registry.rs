@@ -224,7 +224,7 @@ impl TaskDefinition {
     pub fn start(&self, mut call: Call, states: &Arc<States>, app: &TaskApp) -> Started {
         let time = RunTime::new();
         let arguments = (std::mem::take(&mut call.args), std::mem::take(&mut call.kwargs));
-        let client = app.client().clone();
+        let client = Arc::clone(app.client());
         let context = TaskContext::new(call.clone(), Arc::clone(states), client, time.clone());
         (call.args, call.kwargs) = arguments;
         let ended = (self.run)(call, context.clone(), app.clone(), Arc::clone(&self.options));

@@ -105,7 +105,7 @@ impl Broker {
         limit: usize,
     ) -> Result<Option<Claim>, TransportError> {
         let Some((list, size)) = lock(&self.apart.list).clone() else { return Ok(None) };
-        let place = consumed.lists.iter().position(|known| known.key == list);
+        let place = consumed.lists.iter().position(|known| *known.key == *list);
         let Some(place) = place.filter(|_| !self.apart.refused.load(Ordering::Relaxed)) else {
             return Ok(None);
         };
@@ -116,10 +116,10 @@ impl Broker {
             (0..count as u64).map(|index| claiming.tag_apart(&process, index)).collect();
         let messages: Vec<String> = tags.iter().map(|tag| self.keys().apart(tag)).collect();
         let (unacked, unacked_index) = (self.keys().unacked(), self.keys().unacked_index());
-        let keys: Vec<&String> = [&process.alive, &unacked, &unacked_index, &process.held, &list]
+        let keys: Vec<&str> = [&*process.alive, &unacked, &unacked_index, &process.held, &list]
             .into_iter()
-            .chain(&messages)
-            .chain(consumed.lists[..place].iter().map(|list| &list.key))
+            .chain(messages.iter().map(String::as_str))
+            .chain(consumed.lists[..place].iter().map(|list| &*list.key))
             .collect();
         let mut script = scripts::whole(scripts::CLAIM_APART, &keys);
         script.arg(PLACE).arg(&tags);
@@ -158,11 +158,17 @@ impl Broker {
             let held = Held {
                 process: Arc::clone(&process),
                 message: message.clone(),
-                queue: queue.clone(),
+                queue: queue.to_string(),
                 due,
             };
             self.apart.add(&tag, held);
-            deliveries.push(self.lend(&process, tag, list.clone(), queue.clone(), message));
+            deliveries.push(self.lend(
+                &process,
+                tag.into(),
+                Arc::clone(&consumed.lists[place].key),
+                Arc::clone(queue),
+                message,
+            ));
         }
         if deliveries.is_empty() {
             return Ok(None);
@@ -207,7 +213,7 @@ impl Broker {
         let suffix = unacked_suffix(&held.queue);
         let record = [b"[", &*held.message, suffix.as_bytes()].concat();
         let (unacked, unacked_index) = (keys.unacked(), keys.unacked_index());
-        let names = [&unacked, &unacked_index, &held.process.held, &keys.apart(tag)];
+        let names = [&*unacked, &unacked_index, &held.process.held, &keys.apart(tag)];
         let mut script = scripts::whole(scripts::RECORD_APART, &names);
         script.arg(tag);
         let mut transaction = redis::pipe();

@@ -58,7 +58,7 @@ pub struct Broker {
     concluded: AtomicU64,
     /// Held by the one claim that is under way.
     claiming: tokio::sync::Mutex<()>,
-    live: Mutex<HashSet<String>>,
+    live: Mutex<HashSet<Arc<str>>>,
     pub(super) apart: Apart,
     arrivals: Arrivals,
     pub(super) settlements: Settlements,
@@ -80,8 +80,8 @@ impl Consumed {
         let lists = (0..4)
             .flat_map(|step| queues.iter().map(move |queue| (step, queue)))
             .map(|(step, queue)| List {
-                key: keys.lists(queue)[step].clone(),
-                queue: queue.clone(),
+                key: keys.lists(queue)[step].as_str().into(),
+                queue: queue.as_str().into(),
                 suffix: unacked_suffix(queue),
             })
             .collect();
@@ -89,15 +89,15 @@ impl Consumed {
     }
 
     fn keys(&self) -> Vec<String> {
-        self.lists.iter().map(|list| list.key.clone()).collect()
+        self.lists.iter().map(|list| list.key.to_string()).collect()
     }
 }
 
 /// One list of a queue.
 #[derive(Debug)]
 pub(super) struct List {
-    pub(super) key: String,
-    pub(super) queue: String,
+    pub(super) key: Arc<str>,
+    pub(super) queue: Arc<str>,
     pub(super) suffix: String,
 }
 
@@ -184,8 +184,8 @@ impl Broker {
         let claiming = self.begin_claim(limit).await;
         let process = self.process();
         let (unacked, unacked_index) = (self.keys.unacked(), self.keys.unacked_index());
-        let lists = consumed.lists.iter().map(|list| &list.key);
-        let keys: Vec<&String> = [&process.alive, &unacked, &unacked_index, &process.held]
+        let lists = consumed.lists.iter().map(|list| &*list.key);
+        let keys: Vec<&str> = [&*process.alive, &unacked, &unacked_index, &process.held]
             .into_iter()
             .chain(lists)
             .collect();
@@ -223,9 +223,9 @@ impl Broker {
             let list = &consumed.lists[usize::try_from(list).unwrap_or(1).saturating_sub(1)];
             deliveries.push(self.lend(
                 process,
-                tag,
-                list.key.clone(),
-                list.queue.clone(),
+                tag.into(),
+                Arc::clone(&list.key),
+                Arc::clone(&list.queue),
                 message.into(),
             ));
         }
@@ -236,12 +236,12 @@ impl Broker {
     pub(super) fn lend(
         self: &Arc<Self>,
         process: &Arc<Process>,
-        tag: String,
-        list: String,
-        queue: String,
+        tag: Arc<str>,
+        list: Arc<str>,
+        queue: Arc<str>,
         message: Bytes,
     ) -> Delivery {
-        self.live().insert(tag.clone());
+        self.live().insert(Arc::clone(&tag));
         Delivery::new(Arc::clone(self), Arc::clone(process), tag, list, queue, message)
     }
 
@@ -281,7 +281,7 @@ impl Broker {
             script
                 .key(self.keys.unacked())
                 .key(self.keys.unacked_index())
-                .key(&process.held)
+                .key(&*process.held)
                 .key(self.keys.apart(&delivery.tag))
                 .key(&delivery.list)
                 .arg(&delivery.tag)
@@ -397,15 +397,14 @@ impl Broker {
         }
     }
 
-    pub(super) fn queue_of(&self, list: &str) -> String {
-        self.consumed()
-            .lists
-            .iter()
-            .find(|known| known.key == list)
-            .map_or_else(|| reclaim::queue_of_list(&self.keys, list), |known| known.queue.clone())
+    pub(super) fn queue_of(&self, list: &str) -> Arc<str> {
+        self.consumed().lists.iter().find(|known| *known.key == *list).map_or_else(
+            || reclaim::queue_of_list(&self.keys, list).into(),
+            |known| Arc::clone(&known.queue),
+        )
     }
 
-    fn live(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    fn live(&self) -> std::sync::MutexGuard<'_, HashSet<Arc<str>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

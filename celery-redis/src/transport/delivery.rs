@@ -22,9 +22,9 @@ use crate::wire::signature::Encoded;
 pub struct Delivery {
     broker: Arc<Broker>,
     process: Arc<Process>,
-    tag: String,
-    list: String,
-    queue: String,
+    tag: Arc<str>,
+    list: Arc<str>,
+    queue: Arc<str>,
     message: Bytes,
     origin: Origin,
 }
@@ -76,9 +76,9 @@ impl Delivery {
     pub(super) fn new(
         broker: Arc<Broker>,
         process: Arc<Process>,
-        tag: String,
-        list: String,
-        queue: String,
+        tag: Arc<str>,
+        list: Arc<str>,
+        queue: Arc<str>,
         message: Bytes,
     ) -> Self {
         Self { broker, process, tag, list, queue, message, origin: Origin::Queue }
@@ -90,9 +90,9 @@ impl Delivery {
         Self {
             broker: Arc::clone(&self.broker),
             process: Arc::clone(&self.process),
-            tag: self.tag.clone(),
-            list: self.list.clone(),
-            queue: self.queue.clone(),
+            tag: Arc::clone(&self.tag),
+            list: Arc::clone(&self.list),
+            queue: Arc::clone(&self.queue),
             message: self.message.clone(),
             origin: self.origin,
         }
@@ -161,8 +161,11 @@ impl Delivery {
     /// A delivery whose part completes a chord is not acknowledged yet. Goes on through any outage
     /// of Redis until it is done or the delivery is another's.
     pub async fn conclude(self, operations: Vec<Operation>) -> Result<Conclusion, TransportError> {
-        let settlement =
-            Settlement { tag: self.tag.clone(), held: self.process.held.clone(), operations };
+        let settlement = Settlement {
+            tag: Arc::clone(&self.tag),
+            held: Arc::clone(&self.process.held),
+            operations,
+        };
         let (connection, keys) = (self.broker.connection(), self.broker.keys());
         Ok(match self.broker.settlements.settle(connection, keys, settlement).await? {
             Reply::Settled => Conclusion::Settled(Settled::Done),
@@ -179,7 +182,7 @@ impl Delivery {
     /// Whether it is still recorded as ours: before a step that Redis cannot fence.
     pub async fn is_ours(&self) -> Result<bool, TransportError> {
         let mut command = redis::cmd("HEXISTS");
-        command.arg(self.broker.keys().unacked()).arg(&self.tag);
+        command.arg(self.broker.keys().unacked()).arg(&*self.tag);
         let mut backoff = Backoff::default();
         loop {
             match self.broker.connection().query("look for a delivery", &command).await {
@@ -194,7 +197,7 @@ impl Delivery {
         let message = mark_redelivered(&self.message, Redelivery::Restored);
         let mut script = scripts::REQUEUE.prepare_invoke();
         self.name_keys(&mut script);
-        script.key(&self.list).arg(&self.tag).arg(message).arg(match position {
+        script.key(&*self.list).arg(&*self.tag).arg(message).arg(match position {
             Position::Head => "head",
             Position::Tail => "tail",
         });
@@ -207,7 +210,7 @@ impl Delivery {
         let mut script = scripts::DEFER.prepare_invoke();
         self.name_keys(&mut script);
         script.key(keys.scheduled()).key(keys.scheduled_messages());
-        script.arg(&self.tag).arg(epoch_seconds(due)).arg(self.put_away());
+        script.arg(&*self.tag).arg(epoch_seconds(due)).arg(self.put_away());
         let settled = self.persist("defer a message", &script).await;
         self.broker.deferred.notify_one();
         settled
@@ -228,8 +231,8 @@ impl Delivery {
         DeadLetter {
             reason,
             detail,
-            queue: self.queue.clone(),
-            list: self.list.clone(),
+            queue: self.queue.to_string(),
+            list: self.list.to_string(),
             deliveries: delivery_count(&self.message),
             time: Utc::now().timestamp(),
         }
@@ -247,7 +250,7 @@ impl Delivery {
             .key(keys.dead())
             .key(keys.dead_records())
             .key(keys.dead_messages())
-            .arg(&self.tag)
+            .arg(&*self.tag)
             .arg(epoch_seconds(now))
             .arg(letter.encode())
             .arg(self.message.as_ref())
@@ -264,7 +267,7 @@ impl Delivery {
         script
             .key(keys.unacked())
             .key(keys.unacked_index())
-            .key(&self.process.held)
+            .key(&*self.process.held)
             .key(keys.apart(&self.tag));
     }
 

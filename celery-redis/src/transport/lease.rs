@@ -19,7 +19,7 @@ use super::scripts;
 pub struct Process {
     pub(super) id: String,
     pub(super) alive: String,
-    pub(super) held: String,
+    pub(super) held: Arc<str>,
 }
 
 impl Process {
@@ -28,7 +28,7 @@ impl Process {
     }
 
     pub(super) fn named(keys: &Keys, id: &str) -> Self {
-        Self { id: id.to_owned(), alive: keys.alive(id), held: keys.held(id) }
+        Self { id: id.to_owned(), alive: keys.alive(id), held: keys.held(id).into() }
     }
 }
 
@@ -101,7 +101,7 @@ impl Broker {
         script
             .key(self.keys().processes())
             .key(&process.alive)
-            .key(&process.held)
+            .key(&*process.held)
             .key(self.keys().unacked_index())
             .arg(&process.id)
             .arg(millis(self.options().lease));

@@ -109,7 +109,7 @@ impl Broker {
             script
                 .key(keys.processes())
                 .key(&process.alive)
-                .key(&process.held)
+                .key(&*process.held)
                 .key(keys.unacked())
                 .key(keys.unacked_index())
                 .key(keys.dead())
@@ -154,7 +154,7 @@ impl Broker {
         let letter = DeadLetter {
             reason: Reason::Poison,
             detail: format!("{deliveries} processes died while they had it"),
-            queue,
+            queue: queue.to_string(),
             list: delivery.list.clone(),
             deliveries,
             time: now,
@@ -169,7 +169,7 @@ pub(super) async fn held(
     connection: &Connection,
     process: &Process,
 ) -> Result<Vec<(String, String)>, TransportError> {
-    connection.query("list held messages", redis::cmd("HGETALL").arg(&process.held)).await
+    connection.query("list held messages", redis::cmd("HGETALL").arg(&*process.held)).await
 }
 
 /// The records of held deliveries.

@@ -81,7 +81,10 @@ impl Broker {
         let length: usize = std::str::from_utf8(&record[..colon]).ok()?.parse().ok()?;
         let (list, envelope) = record[colon + 1..].split_at_checked(length)?;
         let queue = self.queue_of(std::str::from_utf8(list).ok()?);
-        Some(ScheduledMessage { queue, envelope: Bytes::copy_from_slice(envelope) })
+        Some(ScheduledMessage {
+            queue: queue.to_string(),
+            envelope: Bytes::copy_from_slice(envelope),
+        })
     }
 
     /// The time on Redis's clock, as far as the last promotion told it.

@@ -2,6 +2,8 @@
 
 mod large;
 
+use std::sync::Arc;
+
 use redis::Value;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
@@ -21,8 +23,8 @@ const BATCH_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Settlement {
     /// Empty where nothing is lent.
-    pub(super) tag: String,
-    pub(super) held: String,
+    pub(super) tag: Arc<str>,
+    pub(super) held: Arc<str>,
     pub(super) operations: Vec<Operation>,
 }
 
@@ -95,7 +97,7 @@ pub(super) async fn perform(
     operations: Vec<Operation>,
 ) -> Result<Completed, TransportError> {
     let mut backoff = Backoff::default();
-    let settlement = Settlement { tag: String::new(), held: String::new(), operations };
+    let settlement = Settlement { tag: Arc::default(), held: Arc::default(), operations };
     loop {
         match attempt(connection, keys, &settlement).await {
             Err(error) if error.is_outage() => backoff.wait().await,
@@ -110,7 +112,7 @@ pub(super) async fn perform_once(
     keys: &Keys,
     operations: Vec<Operation>,
 ) -> Result<Completed, TransportError> {
-    let settlement = Settlement { tag: String::new(), held: String::new(), operations };
+    let settlement = Settlement { tag: Arc::default(), held: Arc::default(), operations };
     attempt(connection, keys, &settlement).await
 }
 
@@ -132,11 +134,11 @@ async fn attempt(
 
 /// The settlements, which are of one process, as one call.
 fn call(keys: &Keys, batch: &[&Settlement]) -> Call {
-    let held = batch.first().map_or("", |settlement| settlement.held.as_str());
+    let held = batch.first().map_or("", |settlement| &*settlement.held);
     let mut call = Call::new(&scripts::SETTLE, &names(keys, held));
     call.command.arg(batch.len());
     for settlement in batch {
-        call.command.arg(&settlement.tag);
+        call.command.arg(&*settlement.tag);
     }
     for settlement in batch {
         call.command.arg(settlement.operations.len());

@@ -137,7 +137,7 @@ impl Broker {
             .key(&process.alive)
             .key(keys.unacked())
             .key(keys.unacked_index())
-            .key(&process.held)
+            .key(&*process.held)
             .key(keys.waiting_room(&room.name()))
             .key(keys.waiting_rooms())
             .key(keys.fleet_rate(&room.task))
@@ -153,7 +153,13 @@ impl Broker {
         Ok(match (fields.next(), fields.next(), fields.next()) {
             (_, Some(Value::BulkString(list)), Some(Value::BulkString(message))) => {
                 let list = String::from_utf8_lossy(&list).into_owned();
-                let delivery = self.lend(&process, tag, list, room.queue.clone(), message.into());
+                let delivery = self.lend(
+                    &process,
+                    tag.into(),
+                    list.into(),
+                    room.queue.as_str().into(),
+                    message.into(),
+                );
                 CalledIn::Delivery(delivery.out_of_waiting_room())
             }
             (_, Some(Value::Int(wait)), _) => {

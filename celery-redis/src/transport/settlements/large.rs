@@ -65,7 +65,7 @@ async fn attempt_in_transaction(
     let results: Vec<&StoredResult> =
         settlement.operations.iter().filter_map(Operation::large_result).collect();
     let mut questions = redis::pipe();
-    questions.cmd("HEXISTS").arg(keys.unacked()).arg(&settlement.tag);
+    questions.cmd("HEXISTS").arg(keys.unacked()).arg(&*settlement.tag);
     for result in &results {
         questions.cmd("GETRANGE").arg(&result.key).arg(0).arg(31);
     }
@@ -77,7 +77,7 @@ async fn attempt_in_transaction(
     }
     let uploads: Vec<String> = results.iter().map(|_| keys.upload()).collect();
     let mut script = scripts::whole(scripts::SETTLE_IN_TRANSACTION, &names(keys, &settlement.held));
-    script.arg(1).arg(&settlement.tag).arg(settlement.operations.len());
+    script.arg(1).arg(&*settlement.tag).arg(settlement.operations.len());
     let mut uploaded = uploads.iter();
     for operation in &settlement.operations {
         match operation.large_result().and(uploaded.next()) {
