@@ -48,15 +48,13 @@ def test_an_idle_worker_sends_little_but_its_blocking_peeks(own_redis, folder):
     finally:
         programs.end()
 
-    # The reaper lists the processes and asks which are alive.
-    assert set(seen) <= {"renewal", "look", "reaper", "HGETALL", "EXISTS", "BLMOVE", "PUBLISH"}
-    # A peek lasts 10 s, one on each of the queue's four lists.
-    assert seen["BLMOVE"] <= 8
-    # Messages with an ETA, and waiting rooms, each 5 s; heartbeats each 2 s; the dead each 2 s.
-    assert seen["look"] <= 3
+    # One that is alone looks for no dead processes; of what waits a renewal tells.
+    assert set(seen) <= {"renewal", "look", "BLMOVE", "PUBLISH"}
+    # A peek lasts 20 s, one on each of the queue's four lists.
+    assert seen["BLMOVE"] <= 4
+    # Messages with an ETA, and waiting rooms, each 20 s; heartbeats each 2 s.
+    assert seen["look"] <= 1
     assert seen["PUBLISH"] <= 6
-    assert seen["reaper"] <= 6
-    assert seen["HGETALL"] <= 6
 
 
 def test_one_worker_of_an_idle_fleet_looks_for_the_dead(own_redis, folder):
@@ -82,5 +80,5 @@ def test_one_worker_of_an_idle_fleet_looks_for_the_dead(own_redis, folder):
     finally:
         programs.end()
 
-    # Each 1.5 s instead of each 0.6 s: about 30, not 55.
-    assert seen["SET _celery_redis.reaper"] < 42
+    # Whoever looked, and whoever renewed its lease while nobody had just looked.
+    assert seen["SET _celery_redis.reaper"] <= 24

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
+use tokio::sync::watch;
 
 use super::apart::Apart;
 use super::arrival::Arrivals;
 use super::connection::{Connection, TransportError};
 use super::delivery::Delivery;
 use super::keys::Keys;
-use super::lease::{Description, Process};
+use super::lease::{Description, News, Process};
 use super::reclaim::sequence;
 use super::scripts::Call;
 use super::settlements::Settlements;
@@ -63,6 +64,7 @@ pub struct Broker {
     arrivals: Arrivals,
     pub(super) settlements: Settlements,
     pub(super) deferred: tokio::sync::Notify,
+    pub(super) news: watch::Sender<Option<News>>,
     /// Microseconds that Redis's clock is ahead of ours.
     pub(super) clock_ahead: AtomicI64,
 }
@@ -167,6 +169,7 @@ impl Broker {
             apart: Apart::default(),
             arrivals,
             deferred: tokio::sync::Notify::new(),
+            news: watch::Sender::new(None),
             clock_ahead: AtomicI64::new(0),
         })
     }

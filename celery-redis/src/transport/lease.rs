@@ -8,10 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::broker::Broker;
 use super::connection::TransportError;
 use super::keys::Keys;
+use super::scheduled::Promotion;
 use super::scripts;
 
 /// One process's identity, and the names of its keys.
@@ -55,6 +57,20 @@ pub enum Renewal {
     /// It was silent for so long that others took its deliveries; it goes on under a new identity.
     Lost,
 }
+
+/// What a renewal has found beside the lease.
+#[derive(Debug, Clone, Copy)]
+pub struct News {
+    /// As a look at the messages that wait in Redis would have told it.
+    pub waiting: Promotion,
+    /// Whether other processes are known, dead or alive.
+    pub others: bool,
+    /// Whether a process has just looked for dead ones.
+    pub reaped: bool,
+}
+
+/// Tags, milliseconds until a message is due, waiting rooms, processes, whether there is a reaper.
+type Renewed = (Vec<String>, i64, usize, usize, bool);
 
 impl Broker {
     /// Makes this process known; until then nothing can be fetched. Model step: `register`.
@@ -103,11 +119,19 @@ impl Broker {
             .key(&process.alive)
             .key(&*process.held)
             .key(self.keys().unacked_index())
+            .key(self.keys().scheduled())
+            .key(self.keys().waiting_rooms())
+            .key(self.keys().reaper())
             .arg(&process.id)
             .arg(millis(self.options().lease));
         let concluded = self.claims_concluded();
-        let held: Option<Vec<String>> = self.beside().script("renew the lease", &script).await?;
-        if let Some(held) = held {
+        let renewed: Option<Renewed> = self.beside().script("renew the lease", &script).await?;
+        if let Some((held, wait, waiting_rooms, processes, reaped)) = renewed {
+            self.news.send_replace(Some(News {
+                waiting: Promotion::new(wait, waiting_rooms),
+                others: processes > 1,
+                reaped,
+            }));
             if held.iter().any(|tag| self.is_unknown(tag, concluded)) {
                 let returned = self.return_unknown_claims().await?;
                 if returned > 0 {
@@ -124,6 +148,11 @@ impl Broker {
             self.options().lease.as_secs_f64()
         );
         Ok(Renewal::Lost)
+    }
+
+    /// What renewals find beside the lease, each time that one does.
+    pub fn news(&self) -> watch::Receiver<Option<News>> {
+        self.news.subscribe()
     }
 }
 

@@ -31,6 +31,13 @@ pub struct Promotion {
     pub waiting_rooms: usize,
 }
 
+impl Promotion {
+    /// As the scripts tell it: milliseconds, or -1 where nothing waits.
+    pub(super) fn new(wait: i64, waiting_rooms: usize) -> Self {
+        Self { next_due: u64::try_from(wait).ok().map(Duration::from_millis), waiting_rooms }
+    }
+}
+
 impl Broker {
     /// Puts what is due into its list. Model step: `promote`.
     pub async fn promote(&self) -> Result<Promotion, TransportError> {
@@ -47,8 +54,7 @@ impl Broker {
         let (_, wait, now, waiting_rooms): (usize, i64, f64, usize) =
             self.connection().script("promote due messages", &script).await?;
         self.set_clock(now);
-        let next_due = u64::try_from(wait).ok().map(Duration::from_millis);
-        Ok(Promotion { next_due, waiting_rooms })
+        Ok(Promotion::new(wait, waiting_rooms))
     }
 
     /// Those of the next `limit` messages to come due that this process put away, or that no living
