@@ -3,7 +3,18 @@
 import argparse
 from pathlib import Path
 
-from engine import backlog, beside_peers, bodies, canvas, idle, latency, plot, scaling, throughput
+from engine import (
+    backlog,
+    beside_peers,
+    bodies,
+    canvas,
+    hot,
+    idle,
+    latency,
+    plot,
+    scaling,
+    throughput,
+)
 from engine.options import Options
 
 BENCHES = {
@@ -16,11 +27,13 @@ BENCHES = {
     "canvas": canvas,
     "peers": beside_peers,
 }
+# What is made from measurements; no part of "all".
+AFTERWARDS = {"plot": plot, "hot": hot}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("bench", choices=[*BENCHES, "all", "plot"])
+    parser.add_argument("bench", choices=[*BENCHES, "all", *AFTERWARDS])
     parser.add_argument("--runs", type=int, default=5, help="of each arm, in turns (5)")
     parser.add_argument(
         "--tasks", type=int, default=10_000, help="of the slowest arm; fast ones do more (10,000)"
@@ -37,8 +50,8 @@ def main() -> None:
         parser.error("--json: one file is for one bench")
     bench = arguments.pop("bench")
     options = Options(**arguments)
-    if bench == "plot":
-        plot.main(options)
+    if bench in AFTERWARDS:
+        AFTERWARDS[bench].main(options)
         return
     for name in BENCHES if bench == "all" else [bench]:
         print(f"\n{name}", flush=True)
