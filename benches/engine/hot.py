@@ -6,6 +6,7 @@ that run lie scattered among six times as many that do not, nearly all of the pr
 """
 
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -82,6 +83,8 @@ def chosen(run: set[str], size: dict[str, int]) -> tuple[set[str], set[str]]:
 
 def functions_run(options: Options) -> set[str]:
     """The functions of the program that a worker's start, tasks, an idle time and its end run."""
+    if shutil.which("valgrind") is None:
+        raise RuntimeError("valgrind is missing; install the package of that name")
     contender = contenders.ours(options.slots)
     contender.command = CALLGRIND + contender.command
     with new_site() as site:

@@ -1,9 +1,13 @@
 //! What happens to the deliveries of a process that dies, is silent for too long, or leaves.
 
+use std::time::Duration;
+
 use celery_redis::transport::delivery::{Settled, StoredResult};
 use celery_redis::transport::lease::Renewal;
+use celery_redis::transport::scheduled::Promotion;
 use celery_redis::wire::envelope::delivery_count;
 use celery_redis::wire::signature::Encoded;
+use chrono::{TimeDelta, Utc};
 use serde_json::Value;
 
 use crate::broker::{TestRedis, id, message};
@@ -207,4 +211,36 @@ async fn a_message_that_kombu_restored_is_not_put_back_a_second_time() {
     assert_eq!(redis.ids("celery"), ["a"]);
     assert!(!redis.query::<bool>("EXISTS", redis.keys.held(&dead.id)));
     assert_eq!(lent.ack().await.unwrap(), Settled::LeaseLost);
+}
+
+#[tokio::test]
+async fn a_renewal_tells_what_nobody_asks_for_by_itself() {
+    let redis = TestRedis::start();
+    let process = redis.process().await;
+    let told = process.broker.news();
+    assert_eq!(process.broker.renew().await.unwrap(), Renewal::Renewed);
+    let alone = told.borrow().unwrap();
+    assert_eq!(alone.waiting, Promotion { next_due: None, waiting_rooms: 0 });
+    assert!(!alone.others && !alone.reaped);
+
+    let other = redis.process().await;
+    redis.push("celery", &message("a"));
+    let due = Utc::now() + TimeDelta::seconds(60);
+    assert_eq!(other.claim_one().await.defer(due).await.unwrap(), Settled::Done);
+    redis.query::<usize>("SADD", &[redis.keys.waiting_rooms(), "room".to_owned()]);
+    redis.end_lease(&other.id);
+
+    // One that has died is still known: somebody has to look.
+    assert_eq!(process.broker.renew().await.unwrap(), Renewal::Renewed);
+    let news = told.borrow().unwrap();
+    let wait = news.waiting.next_due.unwrap();
+    assert!(wait <= Duration::from_secs(60) && wait > Duration::from_secs(20), "{wait:?}");
+    assert_eq!(news.waiting.waiting_rooms, 1);
+    assert!(news.others && !news.reaped);
+
+    // A reaper's key lives for a sixth of the lease: whoever looks later finds it gone.
+    assert_eq!(process.broker.reclaim_dead().await.unwrap(), Some(0));
+    assert_eq!(process.broker.renew().await.unwrap(), Renewal::Renewed);
+    let news = told.borrow().unwrap();
+    assert!(!news.others && news.reaped);
 }
