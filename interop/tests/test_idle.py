@@ -50,8 +50,8 @@ def test_an_idle_worker_sends_little_but_its_blocking_peeks(own_redis, folder):
 
     # One that is alone looks for no dead processes; of what waits a renewal tells.
     assert set(seen) <= {"renewal", "look", "BLMOVE", "PUBLISH"}
-    # A peek lasts 20 s, one on each of the queue's four lists.
-    assert seen["BLMOVE"] <= 4
+    # A peek lasts 10 s, one on each of the queue's four lists.
+    assert seen["BLMOVE"] <= 8
     # Messages with an ETA, and waiting rooms, each 20 s; heartbeats each 2 s.
     assert seen["look"] <= 1
     assert seen["PUBLISH"] <= 6

@@ -15,7 +15,7 @@ use super::connection::{Backoff, Connection};
 
 /// How long one blocking command waits; also bounds how long a connection that died alone goes
 /// unnoticed. Where others are found broken, it is given up at once.
-const BLOCK: Duration = Duration::from_secs(20);
+const BLOCK: Duration = Duration::from_secs(10);
 /// Time beyond it that the reply may take.
 const GRACE: Duration = Duration::from_secs(1);
 
