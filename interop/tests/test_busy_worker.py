@@ -85,3 +85,17 @@ def test_a_task_that_was_short_holds_up_the_others_once(app, programs):
     assert app.send_task("bench.hog", (3,)).get(timeout=30) == "line"
 
     assert app.send_task("bench.hog", (0,)).get(timeout=30) == "tasks"
+
+
+@pytest.mark.parametrize("compression", [None, "bzip2"])
+def test_a_message_that_takes_long_to_read_holds_up_no_other(app, programs, redis, compression):
+    ours(programs, "-c", "2")
+    app.send_task("bench.add", (1, 2)).get(timeout=30)
+    long = app.send_task("bench.add", (list(range(1_500_000)), 1), compression=compression)
+    until(lambda: unacked(redis) == 1, "it is being read")
+
+    for number in range(5):
+        assert app.send_task("bench.add", (number, 1)).get(timeout=30) == number + 1
+    assert not long.ready()
+    with pytest.raises(TypeError):
+        long.get(timeout=60)

@@ -11,6 +11,7 @@ use celery_redis::transport::delivery::{Delivery, Settled};
 use celery_redis::transport::publisher::Publisher;
 use celery_redis::transport::result_backend::ResultBackend;
 use celery_redis::transport::waiting_room::Passed;
+use celery_redis::wire::envelope::is_compressed;
 use celery_redis::wire::result::Outcome;
 use celery_redis::wire::signature::Producer;
 use celery_task::{AckPolicy, Registry, Retry, TaskApp};
@@ -18,6 +19,7 @@ use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::admit::{Admission, admit};
+use crate::aside::{LONG, aside};
 use crate::config::WorkerConfig;
 use crate::events::Events;
 use crate::execute::RunEnd;
@@ -134,8 +136,10 @@ impl Consumer {
         delivery: Delivery,
         slot: OwnedSemaphorePermit,
     ) -> Result<Settled, TransportError> {
-        let decoded = Request::decode(&delivery, &self.registry, &self.config, &self.state);
-        let mut request = match decoded {
+        let decode = || Request::decode(&delivery, &self.registry, &self.config, &self.state);
+        let message = delivery.message();
+        let takes_long = message.len() >= LONG || is_compressed(message);
+        let mut request = match if takes_long { aside(decode) } else { decode() } {
             Ok(request) => request,
             Err(rejection) => return Box::pin(self.reject(delivery, rejection)).await,
         };

@@ -6,6 +6,7 @@
 mod admit;
 mod aftermath;
 mod annotations;
+mod aside;
 mod begin_anew;
 mod chord;
 pub mod cli;

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::aftermath::Aftermath;
+use crate::aside::{LONG, aside};
 use crate::consumer::Consumer;
 use crate::request::{Rejection, Request};
 use crate::retry::{self, Again};
@@ -291,7 +292,8 @@ impl Consumer {
         meta.group_id = headers.group.as_deref();
         meta.parent_id = headers.parent_id.as_deref();
         meta.call = request.call_record.as_ref();
-        self.results.encode(&meta)
+        let encode = || self.results.encode(&meta);
+        if outcome.result.get().len() >= LONG { aside(encode) } else { encode() }
     }
 }
 

@@ -96,6 +96,12 @@ pub fn delivery_count(envelope: &[u8]) -> u32 {
     headers.and_then(|headers| headers.read(DELIVERY_COUNT)).unwrap_or(0)
 }
 
+/// Whether a message may be compressed, so that it takes longer to read than it looks. Its text is
+/// searched for the header's name, which an argument may be as well.
+pub fn is_compressed(envelope: &[u8]) -> bool {
+    memchr::memmem::find(envelope, br#""compression""#).is_some()
+}
+
 /// Headers that are Celery's or ours, and none that a caller added (`Context._get_custom_headers`).
 const OWN_HEADERS: [&str; 36] = [
     "args",
