@@ -40,7 +40,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, help="of idleness, for idle (20)")
     parser.add_argument("--backlog", type=int, help="at most, for backlog (5,000,000)")
-    parser.add_argument("--slots", type=int, default=512, help="of our worker (512)")
+    parser.add_argument("--slots", type=int, default=384, help="of our worker (384)")
     parser.add_argument(
         "--only", action="append", default=[], metavar="ARM", help="may be repeated"
     )
