@@ -139,7 +139,8 @@ impl Consumer {
         let decode = || Request::decode(&delivery, &self.registry, &self.config, &self.state);
         let message = delivery.message();
         let takes_long = message.len() >= LONG || is_compressed(message);
-        let mut request = match if takes_long { aside(decode) } else { decode() } {
+        let decoded = if takes_long { aside(decode) } else { decode() };
+        let mut request = match decoded {
             Ok(request) => request,
             Err(rejection) => return Box::pin(self.reject(delivery, rejection)).await,
         };
