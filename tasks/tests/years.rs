@@ -46,7 +46,7 @@ struct Run {
     dies_after: Option<u32>,
     /// Whether somebody forces a rotation before the next run, and how.
     forced: Option<Older>,
-    /// Hours after this run at which tokens are issued.
+    /// After how many times 55 minutes tokens are issued.
     issued_after: Vec<i64>,
 }
 
@@ -152,12 +152,13 @@ impl Years<'_> {
     fn live_through(&mut self, now: DateTime<Utc>, run: &Run) -> TestCaseResult {
         self.scheduled(now + TimeDelta::seconds(run.late), run)?;
         for hours in &run.issued_after {
-            self.issue(now + TimeDelta::hours(1 + hours));
+            self.issue(now + TimeDelta::minutes(30 + 55 * hours));
         }
+        // All of it before the next run, which may be a day later: what is cleaned up has expired then.
         if let Some(older) = run.forced {
-            self.forced(now + TimeDelta::hours(30), older, run)?;
+            self.forced(now + TimeDelta::hours(22), older, run)?;
         }
-        self.clean_up(now + TimeDelta::hours(31))
+        self.clean_up(now + TimeDelta::hours(23))
     }
 
     /// The weekly or daily task, sent once and done by several workers, of which one may die.
