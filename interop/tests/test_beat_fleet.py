@@ -56,7 +56,8 @@ def test_another_beat_takes_over_within_ten_seconds_of_a_kill(programs, redis, e
 
     assert time.monotonic() - killed < 10
     assert leader(redis) == "beat@2"
-    assert "beat@2: leads, term 2" in second.output()
+    # It says so when it has sent what was due.
+    until(lambda: "beat@2: leads, term 2" in second.output(), "it says so")
 
 
 def test_a_leader_that_was_paused_sends_nothing_when_it_wakes_up(programs, redis, entries):
