@@ -10,9 +10,9 @@ use celery::error::TaskError;
 use celery::protocol::{Message, MessageHeaders, MessageProperties};
 use celery::task::{Request, Task};
 use celery_redis::wire::exception::Exception;
+use celery_redis::wire::returned::to_raw_value;
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::to_raw_value;
 
 use crate::app::TaskApp;
 use crate::arguments;

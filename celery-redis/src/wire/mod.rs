@@ -25,6 +25,7 @@ pub mod raw_map;
 pub mod record;
 pub mod result;
 pub mod retry;
+pub mod returned;
 pub mod routes;
 pub mod serializer;
 pub mod signature;
