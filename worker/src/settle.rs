@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::aftermath::Aftermath;
-use crate::aside::{LONG, aside};
+use crate::aside::{LONG, LONG_TO_COPY, aside};
 use crate::consumer::Consumer;
 use crate::request::{Rejection, Request};
 use crate::retry::{self, Again};
@@ -293,7 +293,8 @@ impl Consumer {
         meta.parent_id = headers.parent_id.as_deref();
         meta.call = request.call_record.as_ref();
         let encode = || self.results.encode(&meta);
-        if outcome.result.get().len() >= LONG { aside(encode) } else { encode() }
+        let long = self.config.results.compression.map_or(LONG_TO_COPY, |_| LONG);
+        if outcome.result.get().len() >= long { aside(encode) } else { encode() }
     }
 }
 

@@ -112,7 +112,7 @@ impl Body {
             return None;
         }
         let (mut args, mut kwargs) = (list(args).ok()?, mapping(kwargs).ok()?);
-        args.iter_mut().chain(kwargs.values_mut()).for_each(|value| skeleton.restore(value));
+        args.iter_mut().chain(kwargs.values_mut()).try_for_each(|value| skeleton.restore(value))?;
         args.iter().chain(kwargs.values()).try_for_each(typed_json::check).ok()?;
         Some(Self { args, kwargs, embed: Embed::of(&embed).ok()? })
     }

@@ -5,7 +5,7 @@ use super::body_text;
 use super::compression::Compression;
 use super::json_scan;
 use super::message::DecodeError;
-use super::parts::{Content, Text};
+use super::parts::{Content, Text, is_base64};
 use super::raw_map::RawMap;
 use super::serializer::Serializer;
 
@@ -88,8 +88,8 @@ fn compression(headers: &RawMap<'_>) -> Result<Option<Compression>, DecodeError>
 fn encoded(content: &Content<'_>, properties: &RawMap<'_>) -> Result<Vec<u8>, DecodeError> {
     let body = content.body.as_ref();
     let body = body.ok_or(DecodeError::Field { field: "body", expected: "a string" })?;
-    match properties.read::<Text<'_>>("body_encoding").as_ref().map(|Text(name)| name.as_ref()) {
-        Some("base64") => body_text::decode(body).map_err(|_| DecodeError::NotBase64),
-        _ => Ok(body.as_bytes().to_vec()),
+    if is_base64(properties) {
+        return body_text::decode(body).map_err(|_| DecodeError::NotBase64);
     }
+    Ok(body.to_vec())
 }

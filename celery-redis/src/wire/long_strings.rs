@@ -19,11 +19,13 @@ const ESCAPED_MARK: &str = "\\u0000";
 pub(super) struct Skeleton<'a> {
     /// JSON, if the whole text is.
     pub(super) text: String,
-    strings: Vec<&'a str>,
+    /// Whether they are text is not known yet.
+    strings: Vec<&'a [u8]>,
 }
 
 impl<'a> Skeleton<'a> {
-    /// What is left of a text; `None` for one that is small, has few long strings, or is no JSON.
+    /// What is left of a text; `None` for one that is small, has few long strings, or has none that
+    /// ends.
     pub(super) fn of(json: &'a [u8]) -> Option<Self> {
         if json.len() < LARGE {
             return None;
@@ -39,7 +41,7 @@ impl<'a> Skeleton<'a> {
             let (inside, behind) = (&string[..end], &string[end + 1..]);
             if plain == end && end >= LONG && !is_key(behind) {
                 left.extend_from_slice(format!("{ESCAPED_MARK}{}", strings.len()).as_bytes());
-                strings.push(text_of(inside)?);
+                strings.push(inside);
             } else {
                 left.extend_from_slice(inside);
             }
@@ -60,27 +62,31 @@ impl<'a> Skeleton<'a> {
         memmem::find(piece.as_bytes(), ESCAPED_MARK.as_bytes()).is_none()
     }
 
-    /// The only string that was taken out, if this was read in its place.
-    pub(super) fn only(&self, read: &str) -> Option<&'a str> {
+    /// The only string that was taken out, if this was read in its place. It has no escapes; [`text_of`]
+    /// tells whether it is one at all.
+    pub(super) fn only(&self, read: &str) -> Option<&'a [u8]> {
         self.taken(read).filter(|_| self.strings.len() == 1)
     }
 
-    fn taken(&self, read: &str) -> Option<&'a str> {
+    fn taken(&self, read: &str) -> Option<&'a [u8]> {
         self.strings.get(read.strip_prefix(MARK)?.parse::<usize>().ok()?).copied()
     }
 
-    /// Puts the strings back.
-    pub(super) fn restore(&self, value: &mut Value) {
+    /// Puts the strings back; `None` where one of them is no text.
+    pub(super) fn restore(&self, value: &mut Value) -> Option<()> {
         match value {
             Value::String(string) => {
                 if let Some(taken) = self.taken(string) {
-                    taken.clone_into(string);
+                    text_of(taken)?.clone_into(string);
                 }
+                Some(())
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.restore(item)),
+            Value::Array(items) => items.iter_mut().try_for_each(|item| self.restore(item)),
             // None of the keys is taken out.
-            Value::Object(entries) => entries.values_mut().for_each(|value| self.restore(value)),
-            _ => {}
+            Value::Object(entries) => {
+                entries.values_mut().try_for_each(|value| self.restore(value))
+            }
+            _ => Some(()),
         }
     }
 }
@@ -101,7 +107,7 @@ fn is_key(behind: &[u8]) -> bool {
 }
 
 /// The text of a string without escapes; control characters are to be escaped.
-fn text_of(inside: &[u8]) -> Option<&str> {
+pub(super) fn text_of(inside: &[u8]) -> Option<&str> {
     let least = inside.iter().fold(u8::MAX, |least, byte| least.min(*byte));
     std::str::from_utf8(inside).ok().filter(|_| least >= b' ')
 }
@@ -119,7 +125,7 @@ mod tests {
         let skeleton = Skeleton::of(json.as_bytes())?;
         assert!(skeleton.text.len() < json.len() / 4);
         let mut value = serde_json::from_str(&skeleton.text).unwrap();
-        skeleton.restore(&mut value);
+        skeleton.restore(&mut value)?;
         Some(value)
     }
 
@@ -149,12 +155,14 @@ mod tests {
             (format!("[{}1]", "\"a\", ".repeat(LARGE)), "no long string"),
             (format!(r#"["{x}"#), "unfinished"),
             (format!(r#"["{x}\"#), "unfinished escape"),
-            (format!("[\"{x}\n\"]"), "control character"),
             (format!(r#"["{x}", "\u00000"]"#), "something like what stands for a string"),
         ] {
             assert!(Skeleton::of(json.as_bytes()).is_none(), "{reason}");
         }
+        assert_eq!(read(&format!("[\"{x}\n\"]")), None, "control character");
         let broken = [&b"[\""[..], &[0xff; LARGE], b"\"]"].concat();
-        assert!(Skeleton::of(&broken).is_none());
+        let skeleton = Skeleton::of(&broken).unwrap();
+        let mut value = serde_json::from_str(&skeleton.text).unwrap();
+        assert_eq!(skeleton.restore(&mut value), None);
     }
 }

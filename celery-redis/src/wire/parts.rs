@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::long_strings::Skeleton;
+use super::long_strings::{Skeleton, text_of};
 use super::message::DecodeError;
 use super::raw_map::RawMap;
 
@@ -26,8 +26,9 @@ pub(super) struct Parts<'a> {
 pub(super) struct Content<'a> {
     /// Its media type, as JSON.
     pub(super) media_type: Option<&'a RawValue>,
+    /// The string's text; where it stands for base64, nobody has looked yet whether it is text.
     /// `None` where it is no string.
-    pub(super) body: Option<Cow<'a, str>>,
+    pub(super) body: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Parts<'a> {
@@ -43,7 +44,10 @@ impl<'a> Parts<'a> {
                 _ => DecodeError::NotJson(error),
             })?;
         Ok(Self {
-            content: Content { media_type: outer.media_type, body: outer.body.and_then(text) },
+            content: Content {
+                media_type: outer.media_type,
+                body: outer.body.and_then(text).map(bytes),
+            },
             headers: object(outer.headers),
             properties: object(outer.properties),
         })
@@ -52,13 +56,18 @@ impl<'a> Parts<'a> {
     /// What is left of an envelope without its body, and that body; `None` where they are not all.
     pub(super) fn restored(skeleton: &'a Skeleton<'_>) -> Option<Self> {
         let mut parts = Self::of(serde_json::from_str(&skeleton.text).ok()?);
-        let body = skeleton.only(parts.content.body.as_deref()?)?;
+        let read = std::str::from_utf8(parts.content.body.as_deref()?).ok()?;
+        let body = skeleton.only(read)?;
+        // Whoever decodes base64 looks at each byte anyway.
+        if !is_base64(parts.properties.as_ref()?) {
+            text_of(body)?;
+        }
         parts.content.body = Some(body.into());
         Some(parts)
     }
 
     fn of(outer: Outer<'a, Text<'a>, RawMap<'a>>) -> Self {
-        let body = outer.body.map(|Text(body)| body);
+        let body = outer.body.map(|Text(body)| bytes(body));
         Self {
             content: Content { media_type: outer.media_type, body },
             headers: Some(outer.headers.unwrap_or_default()),
@@ -70,7 +79,23 @@ impl<'a> Parts<'a> {
 impl<'a> Content<'a> {
     /// That of an envelope that is changed part by part.
     pub(super) fn of(outer: &'a RawMap<'_>) -> Self {
-        Self { media_type: outer.get("content-type"), body: outer.get("body").and_then(text) }
+        Self {
+            media_type: outer.get("content-type"),
+            body: outer.get("body").and_then(text).map(bytes),
+        }
+    }
+}
+
+/// Whether the body is base64 of what it stands for.
+pub(super) fn is_base64(properties: &RawMap<'_>) -> bool {
+    let encoding = properties.read::<Text<'_>>("body_encoding");
+    encoding.is_some_and(|Text(name)| name == "base64")
+}
+
+fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 
@@ -128,5 +153,37 @@ impl<'de: 'a, 'a, B: Deserialize<'de>, O: Deserialize<'de>> Deserialize<'de> for
             }
         }
         deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::wire::message::{DecodeError, Message, Undecodable};
+
+    const LONG: usize = 64 << 10;
+
+    fn decode(body: &[u8], encoding: &str) -> Result<Message, Undecodable> {
+        let before = br#"{"headers": {"id": "i", "task": "t"}, "body": ""#;
+        let behind = format!(r#"", "properties": {{"body_encoding": "{encoding}"}}}}"#);
+        Message::decode(&[before, body, behind.as_bytes()].concat())
+    }
+
+    #[test]
+    fn a_long_body_that_is_no_base64_is_told_to_its_caller() {
+        for wrong in [&b"!"[..], b"\n", b"\xff"] {
+            let body = ["A".repeat(LONG).as_bytes(), wrong].concat();
+            let error = decode(&body, "base64").unwrap_err();
+            assert!(matches!(error.error, DecodeError::NotBase64), "{error}");
+            assert_eq!(error.id.as_deref(), Some("i"));
+        }
+    }
+
+    #[test]
+    fn a_long_body_that_is_no_text_is_no_json() {
+        for wrong in [&b"\n"[..], b"\xff"] {
+            let body = ["1".repeat(LONG).as_bytes(), wrong].concat();
+            let error = decode(&body, "utf-8").unwrap_err();
+            assert!(matches!(error.error, DecodeError::NotJson(_)), "{error}");
+        }
     }
 }
