@@ -13,6 +13,7 @@ use redis::{
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
+use super::audience::Audience;
 use super::large_socket::{self, LargeSocket};
 use super::outage::{self, Health};
 use super::scripts::Call;
@@ -188,6 +189,7 @@ pub struct Connection {
     current: Mutex<Option<Live>>,
     connections: AtomicU64,
     health: Arc<Health>,
+    pub(super) audience: Audience,
     /// Where its input and output are done; where it is first used, if none is said.
     driver: OnceLock<Handle>,
 }
@@ -246,7 +248,8 @@ impl Connection {
         driver: OnceLock<Handle>,
     ) -> Self {
         let (current, connections) = (Mutex::new(None), AtomicU64::new(0));
-        Self { settings, current, connections, health, driver }
+        let audience = Audience::default();
+        Self { settings, current, connections, health, audience, driver }
     }
 
     /// Has the current runtime keep it going whoever uses it, unless another does already.

@@ -2,6 +2,7 @@
 
 mod apart;
 pub mod arrival;
+mod audience;
 pub mod beat_state;
 pub mod broker;
 pub mod connection;

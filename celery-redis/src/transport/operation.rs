@@ -4,6 +4,7 @@ use bytes::Bytes;
 use redis::{Cmd, Value};
 
 use super::apart::LARGE;
+use super::audience::Announcing;
 use super::dead_letters::DeadLetter;
 use super::keys::{self, Keys};
 use crate::wire::canvas::{Plan, Step};
@@ -147,9 +148,13 @@ impl Operation {
     }
 
     /// Storing a result whose record is under another key already.
-    pub(super) fn add_uploaded(&self, call: &mut Cmd, upload: &str) {
+    pub(super) fn add_uploaded(&self, call: &mut Cmd, upload: &str, announcing: Announcing) {
+        let kind = match announcing {
+            Announcing::ToSomebody => "stored",
+            Announcing::ToNewcomers => "announced",
+        };
         if let Self::Store(result) = self {
-            call.arg("stored").arg(&result.key).arg(result.ttl_seconds).arg(upload);
+            call.arg(kind).arg(&result.key).arg(result.ttl_seconds).arg(upload);
         }
     }
 

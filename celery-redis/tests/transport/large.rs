@@ -374,3 +374,72 @@ async fn where_redis_allows_no_such_transaction_large_ones_go_the_slow_way() {
     }
     assert_eq!(redis.unacked(), 0);
 }
+
+/// A figure of Redis's own statistics of a command.
+fn counted(redis: &TestRedis, command: &str, figure: &str) -> u64 {
+    let stats: String = redis.query("INFO", "commandstats");
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")));
+    let found = line
+        .and_then(|line| line.split(',').find_map(|part| part.strip_prefix(&format!("{figure}="))));
+    found.map_or(0, |number| number.parse().unwrap())
+}
+
+async fn settle_with_a_large_result(redis: &TestRedis, process: &TestProcess) {
+    let record = "z".repeat(64 << 10);
+    redis.push("celery", &message("a"));
+    let delivery = process.claim_one().await;
+    let stored =
+        StoredResult { key: "large".into(), ttl_seconds: 0, record: record.clone().into() };
+    assert_eq!(delivery.settle(Vec::new(), Some(stored)).await.unwrap(), Settled::Done);
+    assert_eq!(redis.query::<String>("GET", "large"), record);
+}
+
+#[tokio::test]
+async fn a_large_result_is_not_sent_twice_where_nobody_listens() {
+    let redis = TestRedis::start();
+    let process = redis.process().await;
+
+    settle_with_a_large_result(&redis, &process).await;
+
+    assert_eq!(counted(&redis, "publish", "calls"), 0);
+}
+
+#[tokio::test]
+async fn a_large_result_is_published_where_a_replica_may_have_listeners() {
+    let redis = TestRedis::start();
+    let process = redis.process().await;
+    let replica = test_servers::RedisServer::start();
+    replica.command(&format!("REPLICAOF 127.0.0.1 {}", redis.server.port()));
+    let client = redis::Client::open(replica.url()).unwrap();
+    let mut subscriber = client.get_connection().unwrap();
+    subscriber.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut channel = subscriber.as_pubsub();
+    channel.subscribe("large").unwrap();
+    let replication = || redis.query::<String>("INFO", "replication");
+    eventually("it is a replica", || replication().contains("state=online")).await;
+
+    settle_with_a_large_result(&redis, &process).await;
+
+    let heard: String = channel.get_message().unwrap().get_payload().unwrap();
+    assert_eq!(heard, "z".repeat(64 << 10));
+
+    // One that comes back is told what was published meanwhile.
+    replica.kill();
+    eventually("it is cut off", || replication().contains("connected_slaves:0")).await;
+    settle_with_a_large_result(&redis, &process).await;
+    assert_eq!(counted(&redis, "publish", "calls"), 2);
+}
+
+#[tokio::test]
+async fn a_large_result_is_published_where_redis_does_not_tell_who_listens() {
+    let redis = TestRedis::start();
+    let process = redis.process().await;
+    let _: () = redis.query("ACL", &["SETUSER", "default", "-pubsub"]);
+
+    for published in [1, 2] {
+        settle_with_a_large_result(&redis, &process).await;
+        assert_eq!(counted(&redis, "publish", "calls"), published);
+    }
+
+    assert_eq!(counted(&redis, "pubsub|numpat", "rejected_calls"), 1, "it is asked once");
+}

@@ -12,6 +12,7 @@
 --         bury: record, message, most dead letters to keep
 --         store: key, seconds to live or 0, record
 --         stored: key, seconds to live or 0, key of the record, which whoever calls this publishes
+--         announced: the same, when nobody listened a moment ago: who has come since is told here
 --         start: chord, size, seconds to live or 0
 --         save: chord, seconds to live or 0, record
 --         extend: chord
@@ -74,10 +75,17 @@ end
 local function keep(key, ttl, upload)
   if has_succeeded(key) then
     redis.call('DEL', upload)
-  else
-    redis.call('RENAME', upload, key)
-    if ttl > 0 then redis.call('EXPIRE', key, ttl) else redis.call('PERSIST', key) end
+    return false
   end
+  redis.call('RENAME', upload, key)
+  if ttl > 0 then redis.call('EXPIRE', key, ttl) else redis.call('PERSIST', key) end
+  return true
+end
+
+local function announce(key)
+  local named, patterns = redis.pcall('PUBSUB', 'NUMSUB', key), redis.pcall('PUBSUB', 'NUMPAT')
+  if named[2] == 0 and patterns == 0 then return end
+  redis.call('PUBLISH', key, redis.call('GET', key))
 end
 
 local function store(key, ttl, record)
@@ -133,6 +141,9 @@ local function operate(kind, chords)
   elseif kind == 'stored' then
     local key, ttl = take(), tonumber(take())
     keep(key, ttl, take())
+  elseif kind == 'announced' then
+    local key, ttl = take(), tonumber(take())
+    if keep(key, ttl, take()) then announce(key) end
   elseif kind == 'send' then
     send(take(), take())
   elseif kind == 'bury' then
@@ -169,8 +180,10 @@ local function operate(kind, chords)
 end
 
 local function skip(kind)
-  if kind == 'stored' then redis.call('DEL', ARGV[at + 2]) end
-  local arguments = { send = 2, bury = 3, store = 3, stored = 3, start = 3, save = 3, extend = 1, part = 7, close = 3, fail = 3 }
+  if kind == 'stored' or kind == 'announced' then redis.call('DEL', ARGV[at + 2]) end
+  local arguments = {
+    send = 2, bury = 3, store = 3, stored = 3, announced = 3, start = 3, save = 3, extend = 1, part = 7, close = 3, fail = 3
+  }
   at = at + arguments[kind]
 end
 

@@ -3,6 +3,7 @@
 use redis::Value;
 
 use super::{Settlement, attempt_by_script, names};
+use crate::transport::audience::Announcing;
 use crate::transport::connection::{Backoff, Connection, TransportError};
 use crate::transport::keys::Keys;
 use crate::transport::operation::{Operation, Reply, StoredResult};
@@ -57,31 +58,48 @@ pub(super) async fn attempt(
 /// What is published cannot be taken back by a script. So whether the delivery is ours is asked
 /// before; that it was lost between this question and the transaction does not store anything,
 /// but a caller may hear the result of the run that was lost, and later that of the next one.
+/// Where nobody listened when that was asked, the script publishes to who does by now.
 async fn attempt_in_transaction(
     connection: &Connection,
     keys: &Keys,
     settlement: &Settlement,
 ) -> Result<Option<Reply>, TransportError> {
-    let results: Vec<&StoredResult> =
-        settlement.operations.iter().filter_map(Operation::large_result).collect();
+    let results = large_results(settlement);
     let mut questions = redis::pipe();
     questions.cmd("HEXISTS").arg(keys.unacked()).arg(&*settlement.tag);
     for result in &results {
         questions.cmd("GETRANGE").arg(&result.key).arg(0).arg(31);
     }
-    let answers: Result<Vec<Value>, _> =
-        connection.pipeline("look for a delivery", &questions).await;
+    let channels: Vec<&str> = results.iter().map(|result| &*result.key).collect();
+    let (answers, announcing) = tokio::join!(
+        connection.pipeline::<Vec<Value>>("look for a delivery", &questions),
+        connection.audience.ask(connection, &channels),
+    );
     let Some(mut answers) = unless_refused(answers)?.map(Vec::into_iter) else { return Ok(None) };
     if answers.next() == Some(Value::Int(0)) && !settlement.tag.is_empty() {
         return Ok(Some(Reply::Lost));
     }
+    let succeeded = answers
+        .map(|stored| matches!(stored, Value::BulkString(start) if record::has_succeeded(&start)));
+    transact(connection, keys, settlement, &succeeded.collect::<Vec<_>>(), announcing).await
+}
+
+/// Settles where the results of `succeeded` may not be overwritten.
+async fn transact(
+    connection: &Connection,
+    keys: &Keys,
+    settlement: &Settlement,
+    succeeded: &[bool],
+    announcing: Announcing,
+) -> Result<Option<Reply>, TransportError> {
+    let results = large_results(settlement);
     let uploads: Vec<String> = results.iter().map(|_| keys.upload()).collect();
     let mut script = scripts::whole(scripts::SETTLE_IN_TRANSACTION, &names(keys, &settlement.held));
     script.arg(1).arg(&*settlement.tag).arg(settlement.operations.len());
     let mut uploaded = uploads.iter();
     for operation in &settlement.operations {
         match operation.large_result().and(uploaded.next()) {
-            Some(upload) => operation.add_uploaded(&mut script, upload),
+            Some(upload) => operation.add_uploaded(&mut script, upload, announcing),
             None => operation.add_to(&mut script, keys),
         }
     }
@@ -92,9 +110,8 @@ async fn attempt_in_transaction(
         transaction.command([b"SET", key, record, b"EX", seconds.as_bytes()]);
     }
     transaction.add(&script);
-    for (result, stored) in results.iter().zip(answers) {
-        let succeeded = matches!(stored, Value::BulkString(start) if record::has_succeeded(&start));
-        if !succeeded {
+    for (result, succeeded) in results.iter().zip(succeeded) {
+        if announcing == Announcing::ToSomebody && !succeeded {
             transaction.command([b"PUBLISH", result.key.as_bytes(), &result.record]);
         }
     }
@@ -108,6 +125,10 @@ async fn attempt_in_transaction(
     })
 }
 
+fn large_results(settlement: &Settlement) -> Vec<&StoredResult> {
+    settlement.operations.iter().filter_map(Operation::large_result).collect()
+}
+
 fn unless_refused<T>(reply: Result<T, TransportError>) -> Result<Option<T>, TransportError> {
     match reply {
         Ok(reply) => Ok(Some(reply)),
@@ -115,6 +136,61 @@ fn unless_refused<T>(reply: Result<T, TransportError>) -> Result<Option<T>, Tran
         Err(error) => {
             log::debug!("a large result goes the slow way: {error}");
             Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use test_servers::RedisServer;
+
+    use super::*;
+    use crate::transport::connection::ConnectionSettings;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    fn storing(record: &[u8]) -> Settlement {
+        let record = record.to_vec();
+        let result = StoredResult { key: "result".into(), ttl_seconds: 60, record };
+        let operations = vec![Operation::Store(result)];
+        Settlement { tag: Arc::default(), held: Arc::default(), operations }
+    }
+
+    #[tokio::test]
+    async fn who_begins_to_listen_after_redis_was_asked_hears_all_the_same() {
+        let server = RedisServer::start();
+        let connection = Connection::new(ConnectionSettings::parse(&server.url()).unwrap());
+        let keys = Keys::default();
+        let mut subscriber = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        subscriber.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut channel = subscriber.as_pubsub();
+        let record = b"x".repeat(64 << 10);
+        for by_pattern in [false, true] {
+            assert_eq!(
+                connection.audience.ask(&connection, &["result"]).await,
+                Announcing::ToNewcomers
+            );
+            if by_pattern {
+                channel.psubscribe("res*").unwrap();
+            } else {
+                channel.subscribe("result").unwrap();
+            }
+
+            let settlement = storing(&record);
+            let settled =
+                transact(&connection, &keys, &settlement, &[false], Announcing::ToNewcomers).await;
+
+            assert!(matches!(settled, Ok(Some(Reply::Settled))), "{settled:?}");
+            let heard: Vec<u8> = channel.get_message().unwrap().get_payload().unwrap();
+            assert_eq!(heard, record);
+            assert_eq!(
+                connection.audience.ask(&connection, &["other", "result"]).await,
+                Announcing::ToSomebody
+            );
+            channel.unsubscribe("result").unwrap();
         }
     }
 }
