@@ -7,17 +7,20 @@
 //! average runs where its message was read; once they are no longer, its runs go back.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use std::{fmt, mem};
 
 use celery_redis::wire::exception::Exception;
 use celery_task::{Ended, Registry, RunFuture};
+use futures_util::FutureExt;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 
 /// Longest average turn of a task that may run on the line's thread: some ten times what handing it
 /// over costs.
@@ -52,15 +55,13 @@ impl TaskThreads {
 
     /// Begins a run of `task`, here or there.
     pub(crate) fn begin(&self, task: &str, run: RunFuture) -> Run {
-        let threads = self.handle.clone();
         let turns = self.turns.get(task).map(Arc::clone).unwrap_or_default();
-        let place = if turns.are_short() { Place::Line } else { Place::Threads };
-        let turning = Turning { run: Some(run), turns, threads: threads.clone(), place };
-        let task = match place {
-            Place::Line => tokio::spawn(turning),
-            Place::Threads => threads.spawn(turning),
-        };
-        Run { task, threads }
+        let threads = self.handle.clone();
+        if turns.are_short() {
+            return Run { place: Place::Line(OnLine { run, turns }), threads };
+        }
+        let task = threads.spawn(OnThreads { run, turns });
+        Run { place: Place::Threads(task), threads }
     }
 }
 
@@ -79,46 +80,62 @@ impl fmt::Debug for TaskThreads {
     }
 }
 
-/// A run that has begun, wherever it is.
+/// A run that has begun, wherever it is. On the line, whoever waits for its end gives it its turns.
 #[derive(Debug)]
 pub(crate) struct Run {
-    task: JoinHandle<Turned>,
+    place: Place,
     threads: Handle,
+}
+
+#[derive(Debug)]
+enum Place {
+    Line(OnLine),
+    Threads(JoinHandle<Ended>),
+    /// Nothing of it is left.
+    Nowhere,
 }
 
 impl Run {
     /// Waits for its end, however it comes; not to be asked for again then.
     pub(crate) async fn end(&mut self) -> Ended {
         loop {
-            match (&mut self.task).await {
-                Ok(Turned::Ended(ended)) => return ended,
-                Ok(Turned::Longer(turning)) => self.task = self.threads.spawn(turning),
-                Err(error) => return without_result(&error),
+            let run = match &mut self.place {
+                Place::Threads(task) => return task.await.unwrap_or_else(without_result),
+                Place::Nowhere => return without_result("it was ended"),
+                Place::Line(run) => run,
+            };
+            let turn = AssertUnwindSafe(run.turns_here(&self.threads)).catch_unwind().await;
+            match (turn, mem::replace(&mut self.place, Place::Nowhere)) {
+                (Ok(Turned::Longer), Place::Line(OnLine { run, turns })) => {
+                    self.place = Place::Threads(self.threads.spawn(OnThreads { run, turns }));
+                }
+                (Ok(Turned::Ended(ended)), _) => return ended,
+                _ => return without_result("it panicked"),
             }
         }
     }
 
     /// Ends it where it next gives way.
-    pub(crate) fn abort(&self) {
-        self.task.abort();
+    pub(crate) fn abort(&mut self) {
+        match &self.place {
+            Place::Threads(task) => task.abort(),
+            _ => self.place = Place::Nowhere,
+        }
     }
 
     /// Whether nothing of it is left.
     pub(crate) fn is_over(&self) -> bool {
-        self.task.is_finished()
+        match &self.place {
+            Place::Line(_) => false,
+            Place::Threads(task) => task.is_finished(),
+            Place::Nowhere => true,
+        }
     }
 }
 
-fn without_result(error: &JoinError) -> Ended {
-    let exception =
-        Exception::builtin("RuntimeError", format!("the run ended without a result: {error}"));
-    Ended::Raised { exception, traceback: String::new() }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Line,
-    Threads,
+fn without_result(why: impl fmt::Display) -> Ended {
+    let text = format!("the run ended without a result: {why}");
+    Ended::Raised { exception: Exception::builtin("RuntimeError", text), traceback: String::new() }
 }
 
 /// How long the turns of one task take on average, in nanoseconds.
@@ -128,6 +145,18 @@ struct Turns(AtomicU64);
 impl Turns {
     fn are_short(&self) -> bool {
         Duration::from_nanos(self.0.load(Ordering::Relaxed)) <= SHORT
+    }
+
+    /// Gives a run one turn.
+    fn time(
+        &self,
+        run: Pin<&mut (dyn Future<Output = Ended> + Send)>,
+        context: &mut Context<'_>,
+    ) -> Poll<Ended> {
+        let begun = Instant::now();
+        let polled = run.poll(context);
+        self.took(begun.elapsed());
+        polled
     }
 
     /// Two that end at the same time may count as one.
@@ -148,51 +177,55 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What became of a run, where it was.
-#[derive(Debug)]
+/// A run that takes its turns on the line's thread.
+struct OnLine {
+    run: RunFuture,
+    turns: Arc<Turns>,
+}
+
+/// What became of a run on the line's thread.
 enum Turned {
     Ended(Ended),
-    /// Its turns are too long for where it is.
-    Longer(Turning),
+    /// Its turns are too long for it to stay.
+    Longer,
 }
 
-/// A run that takes its turns.
-struct Turning {
-    run: Option<RunFuture>,
-    turns: Arc<Turns>,
-    threads: Handle,
-    place: Place,
-}
-
-impl Future for Turning {
-    type Output = Turned;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Turned> {
-        let this = &mut *self;
-        let Some(run) = &mut this.run else { return Poll::Pending };
-        // Whatever a task begins is on its threads, wherever it is itself.
-        let inside = (this.place == Place::Line).then(|| this.threads.enter());
-        let begun = Instant::now();
-        let polled = run.as_mut().poll(context);
-        this.turns.took(begun.elapsed());
-        drop(inside);
-        if polled.is_pending() && this.place == Place::Line && !this.turns.are_short() {
-            let (turns, threads) = (Arc::clone(&this.turns), this.threads.clone());
-            let run = this.run.take();
-            return Poll::Ready(Turned::Longer(Self {
-                run,
-                turns,
-                threads,
-                place: Place::Threads,
-            }));
-        }
-        Poll::Ready(Turned::Ended(ready!(polled)))
+impl OnLine {
+    /// Gives it its turns, until it has ended or they are too long.
+    async fn turns_here(&mut self, threads: &Handle) -> Turned {
+        poll_fn(|context| {
+            // Whatever a task begins is on its threads, wherever it is itself.
+            let inside = threads.enter();
+            let polled = self.turns.time(self.run.as_mut(), context);
+            drop(inside);
+            match polled {
+                Poll::Ready(ended) => Poll::Ready(Turned::Ended(ended)),
+                Poll::Pending if self.turns.are_short() => Poll::Pending,
+                Poll::Pending => Poll::Ready(Turned::Longer),
+            }
+        })
+        .await
     }
 }
 
-impl fmt::Debug for Turning {
+impl fmt::Debug for OnLine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Turning").field("place", &self.place).finish_non_exhaustive()
+        formatter.debug_struct("OnLine").field("turns", &self.turns).finish_non_exhaustive()
+    }
+}
+
+/// A run that takes its turns on a thread of its own kind.
+struct OnThreads {
+    run: RunFuture,
+    turns: Arc<Turns>,
+}
+
+impl Future for OnThreads {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        this.turns.time(this.run.as_mut(), context)
     }
 }
 
