@@ -192,8 +192,8 @@ fn every_message_is_read_as_it_was_meant() {
             } else {
                 (headers, &body[0], &body[1])
             };
-            assert_eq!(message.task, fields["task"], "{name}");
-            assert_eq!(message.id, fields["id"], "{name}");
+            assert_eq!(*message.task, fields["task"], "{name}");
+            assert_eq!(*message.id, fields["id"], "{name}");
             assert_eq!(json!(message.headers.retries), fields["retries"], "{name}");
             assert_eq!(json!(message.headers.group), fields["group"], "{name}");
             let eta = message.headers.eta;
@@ -239,7 +239,7 @@ fn a_retry_of_protocol_1_is_one_of_protocol_2() {
     let keys = |value: &Value| value["headers"].as_object().unwrap().keys().cloned().collect();
     let (ours, expected): (Vec<String>, Vec<String>) = (keys(&envelope), keys(plain));
     assert_eq!(ours, expected);
-    assert_eq!(envelope["headers"]["parent_id"], message.id);
+    assert_eq!(envelope["headers"]["parent_id"], *message.id);
     assert_eq!(envelope["headers"]["ignore_result"], false);
     let again = Message::decode(&again).unwrap();
     assert_eq!((again.headers.retries, &again.task), (1, &message.task));

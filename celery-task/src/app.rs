@@ -136,6 +136,6 @@ fn signature(message: &Message, queue: &str) -> Result<Signature, BrokerError> {
         signature = signature.expires(expires);
     }
     let context = TaskContext::current();
-    let root = context.call().root_id.clone().unwrap_or_else(|| context.task_id().to_owned());
+    let root = context.call().root_id.as_deref().unwrap_or(context.task_id());
     Ok(signature.sent_by(context.task_id(), root))
 }

@@ -96,7 +96,7 @@ async fn map(
     for item in items(&call, &context)? {
         let started = task.start(
             Call {
-                task: name.to_owned(),
+                task: name.into(),
                 args: args(item),
                 kwargs: serde_json::Map::new(),
                 ..call.clone()

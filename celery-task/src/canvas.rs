@@ -41,15 +41,15 @@ impl TaskContext {
     pub async fn add_to_chord(&self, canvas: impl Into<Canvas>) -> Result<CanvasResult, SendError> {
         let call = self.call();
         let (Some(chord), Some(group_id)) = (&call.chord, &call.group) else {
-            return Err(SendError::NoChord(call.task.clone()));
+            return Err(SendError::NoChord(call.task.to_string()));
         };
         let canvas = canvas
             .into()
-            .option("group_id", group_id.as_str())
+            .option("group_id", &**group_id)
             .option("group_index", call.group_index)
             .option("chord", chord.clone())
             .option("root_id", call.root_id.as_deref());
-        let extend = Operation::ExtendChord { group_id: group_id.clone() };
+        let extend = Operation::ExtendChord { group_id: group_id.to_string() };
         self.client().record(vec![extend]).await?;
         Ok(self.send(canvas).await?)
     }

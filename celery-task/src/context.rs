@@ -27,9 +27,9 @@ pub type States = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 #[derive(Debug, Clone, Default)]
 pub struct Call {
     /// Name of the task.
-    pub task: String,
+    pub task: Arc<str>,
     /// Id of the task.
-    pub id: String,
+    pub id: Arc<str>,
     /// Positional arguments.
     pub args: Vec<Value>,
     /// Keyword arguments.
@@ -37,11 +37,11 @@ pub struct Call {
     /// How often it was retried.
     pub retries: u32,
     /// First task of the workflow.
-    pub root_id: Option<String>,
+    pub root_id: Option<Arc<str>>,
     /// Task that sent this one.
-    pub parent_id: Option<String>,
+    pub parent_id: Option<Arc<str>>,
     /// Group that it belongs to.
-    pub group: Option<String>,
+    pub group: Option<Arc<str>>,
     /// Its place in the group.
     pub group_index: Option<i64>,
     /// Signature of the body of the chord whose header it belongs to.
@@ -51,13 +51,13 @@ pub struct Call {
     /// Not after.
     pub expires: Option<DateTime<Utc>>,
     /// Producer.
-    pub origin: Option<String>,
+    pub origin: Option<Arc<str>>,
     /// `properties.reply_to`.
-    pub reply_to: Option<String>,
+    pub reply_to: Option<Arc<str>>,
     /// Node name of the worker.
-    pub hostname: String,
+    pub hostname: Arc<str>,
     /// Queue that it came from.
-    pub queue: String,
+    pub queue: Arc<str>,
     /// Delivered before.
     pub redelivered: bool,
     /// 0 to 9.

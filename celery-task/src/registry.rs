@@ -212,7 +212,7 @@ impl TaskDefinition {
             options: Arc::default(),
             execution: Execution::Async,
             run: Arc::new(|call, _, _, _| {
-                let exception = Exception::celery("NotRegistered", call.task);
+                let exception = Exception::celery("NotRegistered", &*call.task);
                 Box::pin(std::future::ready(Ended::raised(exception)))
             }),
         }
@@ -305,30 +305,32 @@ where
 }
 
 fn prepare<T: Task>(call: Call, app: &TaskApp) -> Result<T, Exception> {
+    // rusty-celery's request has its own copy of each.
+    let text = |text: Option<Arc<str>>| text.map(|text| text.to_string());
     let params = arguments::bind::<T::Params>(T::NAME, T::ARGS, call.args, call.kwargs)?;
     let message = Message {
         properties: MessageProperties {
-            correlation_id: call.id.clone(),
+            correlation_id: call.id.to_string(),
             content_type: "application/json".to_owned(),
             content_encoding: "utf-8".to_owned(),
-            reply_to: call.reply_to,
+            reply_to: text(call.reply_to),
         },
         headers: MessageHeaders {
-            id: call.id,
-            task: call.task,
-            root_id: call.root_id,
-            parent_id: call.parent_id,
-            group: call.group,
+            id: call.id.to_string(),
+            task: call.task.to_string(),
+            root_id: text(call.root_id),
+            parent_id: text(call.parent_id),
+            group: text(call.group),
             eta: call.eta,
             expires: call.expires,
             retries: Some(call.retries),
-            origin: call.origin,
+            origin: text(call.origin),
             ..MessageHeaders::default()
         },
         raw_body: Vec::new(),
     };
     let mut request = Request::new(app.celery(), message, params);
-    request.hostname = Some(call.hostname);
+    request.hostname = Some(call.hostname.to_string());
     Ok(T::from_request(request, T::DEFAULTS))
 }
 

@@ -38,8 +38,8 @@ impl Tasks {
         let Value::Object(kwargs) = kwargs else { panic!("kwargs are an object") };
         let name = format!("jwt_auth.tasks.{name}");
         let call = Call {
-            task: name.clone(),
-            id: "6b1f0c5e-0000-4000-8000-000000000001".to_owned(),
+            task: name.as_str().into(),
+            id: "6b1f0c5e-0000-4000-8000-000000000001".into(),
             kwargs,
             retries,
             ..Call::default()

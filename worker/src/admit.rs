@@ -65,8 +65,8 @@ mod tests {
 
     fn message(headers: Headers) -> Message {
         Message {
-            task: "t.add".to_owned(),
-            id: "1".to_owned(),
+            task: "t.add".into(),
+            id: "1".into(),
             headers,
             body: Body::default(),
             reply_to: None,

@@ -3,6 +3,7 @@
 //! and in any case its part in a chord.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use celery_redis::Signature;
 use celery_redis::transport::connection::TransportError;
@@ -165,9 +166,9 @@ impl Consumer {
     ) -> Result<Aftermath, CanvasError> {
         let (headers, embed) = (&request.message.headers, &request.message.body.embed);
         let origin = Origin {
-            id: request.message.id.clone(),
-            root_id: headers.root_id.clone(),
-            group: headers.group.clone(),
+            id: request.message.id.to_string(),
+            root_id: headers.root_id.as_deref().map(ToOwned::to_owned),
+            group: headers.group.as_deref().map(ToOwned::to_owned),
             group_index: headers.group_index,
             chord: request.chord(),
             callbacks: values(&embed.callbacks),
@@ -216,7 +217,7 @@ impl Consumer {
         aftermath.then_part(Body {
             part: self.part(group_id, &request.message.id, headers.group_index, outcome),
             signature,
-            parent: request.message.id.clone(),
+            parent: request.message.id.to_string(),
             root_id: request.root_id().to_owned(),
             called: Vec::new(),
         });
@@ -400,16 +401,16 @@ pub(crate) struct ErrbackCall<'a> {
 }
 
 impl ErrbackCall<'_> {
-    fn of(&self, errback: Signature, node: &str) -> Call {
+    fn of(&self, errback: Signature, node: &Arc<str>) -> Call {
         let mut args = vec![self.request.clone(), json!(self.exception), json!(self.traceback)];
         args.extend(errback.args);
         Call {
-            task: errback.task,
-            id: self.id.to_owned(),
+            task: errback.task.into(),
+            id: self.id.into(),
             args,
             kwargs: errback.kwargs,
-            root_id: Some(self.root_id.to_owned()),
-            hostname: node.to_owned(),
+            root_id: Some(self.root_id.into()),
+            hostname: Arc::clone(node),
             ..Call::default()
         }
     }

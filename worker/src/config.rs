@@ -1,5 +1,6 @@
 //! How one worker works.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use celery_redis::transport::result_backend::ResultOptions;
@@ -23,7 +24,7 @@ pub struct WorkerConfig {
     /// Where messages come from and results go to.
     pub broker: settings::Broker,
     /// Node name, `worker@host`.
-    pub node: String,
+    pub node: Arc<str>,
     /// Queues, served in this order within each priority.
     pub queues: Vec<String>,
     /// Tasks that run at the same time.
@@ -99,7 +100,7 @@ impl WorkerConfig {
         };
         Ok(Self {
             broker,
-            node,
+            node: node.into(),
             queues,
             concurrency,
             tasks: task_options(env)?,

@@ -110,8 +110,8 @@ impl Events {
     fn arrived(&self, request: &Request) {
         let message = &request.message;
         let headers = &message.headers;
-        let args = || python_repr::args(&message.body.args);
-        let kwargs = || python_repr::kwargs(&message.body.kwargs);
+        let args = || python_repr::args(&message.body.args).into();
+        let kwargs = || python_repr::kwargs(&message.body.kwargs).into();
         self.task(
             &message.id,
             Happened::Received {

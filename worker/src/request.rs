@@ -20,7 +20,7 @@ pub(crate) struct Request {
     pub(crate) message: Message,
     pub(crate) task: TaskDefinition,
     /// Queue that it came from.
-    pub(crate) queue: String,
+    pub(crate) queue: Arc<str>,
     /// The bytes that it was read from, for sending it once more.
     pub(crate) envelope: Bytes,
     /// The call for the result's record, where results are extended.
@@ -58,7 +58,7 @@ impl Request {
                 message.task,
                 message.id
             );
-            Exception::celery("NotRegistered", message.task.as_str())
+            Exception::celery("NotRegistered", &*message.task)
         });
         let (queue, envelope) = (delivery.queue(), delivery.message());
         let call_record = match config.result_detail {
@@ -70,7 +70,7 @@ impl Request {
             message,
             task: known.unwrap_or_else(TaskDefinition::unknown),
             call_record,
-            queue: queue.to_owned(),
+            queue: Arc::clone(queue),
             envelope: envelope.clone(),
             refusal,
             children: Vec::new(),
@@ -120,12 +120,12 @@ impl Request {
     }
 
     /// The call for the task; its arguments leave the request.
-    pub(crate) fn take_call(&mut self, node: &str, limits: TimeLimits) -> Call {
+    pub(crate) fn take_call(&mut self, node: &Arc<str>, limits: TimeLimits) -> Call {
         let chord = self.chord();
         let headers = &self.message.headers;
         Call {
-            task: self.message.task.clone(),
-            id: self.message.id.clone(),
+            task: Arc::clone(&self.message.task),
+            id: Arc::clone(&self.message.id),
             args: std::mem::take(&mut self.message.body.args),
             kwargs: std::mem::take(&mut self.message.body.kwargs),
             retries: headers.retries,
@@ -138,8 +138,8 @@ impl Request {
             expires: headers.expires,
             origin: headers.origin.clone(),
             reply_to: self.message.reply_to.clone(),
-            hostname: node.to_owned(),
-            queue: self.queue.clone(),
+            hostname: Arc::clone(node),
+            queue: Arc::clone(&self.queue),
             redelivered: headers.redelivered,
             priority: self.message.priority,
             replaced_task_nesting: headers.replaced_task_nesting,

@@ -53,8 +53,8 @@ pub(crate) fn again(request: &Request, retry: Retry, now: DateTime<Utc>, origin:
     match retry::retried(&request.envelope, &changed, now, origin) {
         Ok(bytes) => Again::Send {
             message: Encoded {
-                id: request.message.id.clone(),
-                queue: request.queue.clone(),
+                id: request.message.id.to_string(),
+                queue: request.queue.to_string(),
                 priority: request.message.priority,
                 bytes,
             },

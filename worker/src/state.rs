@@ -25,9 +25,9 @@ pub(crate) struct WorkerState {
 #[derive(Debug)]
 pub(crate) struct Reserved {
     /// Id of the task.
-    pub(crate) id: String,
+    pub(crate) id: Arc<str>,
     /// Name of the task.
-    pub(crate) task: String,
+    pub(crate) task: Arc<str>,
     /// The message, which is read again where somebody asks for its arguments.
     pub(crate) envelope: Bytes,
     begun: OnceLock<Begun>,
@@ -76,11 +76,16 @@ impl WorkerState {
     }
 
     /// Enters a request; it is struck off when the reservation is dropped.
-    pub(crate) fn reserve(self: &Arc<Self>, task: &str, id: &str, envelope: &Bytes) -> Reservation {
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        task: &Arc<str>,
+        id: &Arc<str>,
+        envelope: &Bytes,
+    ) -> Reservation {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let reserved = Arc::new(Reserved {
-            id: id.to_owned(),
-            task: task.to_owned(),
+            id: Arc::clone(id),
+            task: Arc::clone(task),
             envelope: envelope.clone(),
             begun: OnceLock::new(),
             hard_limit: OnceLock::new(),
@@ -243,17 +248,17 @@ mod tests {
         let state = WorkerState::new();
         assert_eq!(state.patience(silent, longest), Patience::Over);
 
-        let unlimited = state.reserve("t.hog", "1", &Bytes::new());
+        let unlimited = state.reserve(&"t.hog".into(), &"1".into(), &Bytes::new());
         assert_eq!(state.patience(silent, longest), Patience::Over);
         unlimited.begin();
         assert_eq!(state.patience(silent, longest), Patience::With(vec!["t.hog[1]".to_owned()]));
         assert_eq!(state.patience(longest, longest), Patience::Over);
 
-        let limited = state.reserve("t.hog", "2", &Bytes::new());
+        let limited = state.reserve(&"t.hog".into(), &"2".into(), &Bytes::new());
         limited.limited(3000.0);
         limited.begin();
         assert!(matches!(state.patience(silent, longest), Patience::With(runs) if runs.len() == 2));
-        let passed = state.reserve("t.hog", "3", &Bytes::new());
+        let passed = state.reserve(&"t.hog".into(), &"3".into(), &Bytes::new());
         passed.limited(0.0);
         passed.begin();
         assert_eq!(state.patience(silent, longest), Patience::Over);
@@ -262,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_in_the_books_from_its_arrival_to_its_end() {
         let state = WorkerState::new();
-        let reservation = state.reserve("t.add", "1", &Bytes::new());
+        let reservation = state.reserve(&"t.add".into(), &"1".into(), &Bytes::new());
         assert_eq!((state.reserved().len(), state.active(), state.processed()), (1, 0, 0));
 
         reservation.begin();

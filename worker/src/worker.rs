@@ -206,7 +206,7 @@ impl Worker {
             max_deliveries: self.config.max_deliveries,
             dead_letters_kept: self.config.dead_letters_kept,
             description: Description {
-                node: self.config.node.clone(),
+                node: self.config.node.to_string(),
                 pid: std::process::id(),
                 queues: self.config.queues.clone(),
                 concurrency: self.config.concurrency,
@@ -304,7 +304,7 @@ async fn tell_and_obey(
     let broker = &consumer.broker;
     let dispatcher =
         EventDispatcher::new(broker.connection().settings().clone(), broker.keys().clone());
-    let sender = Sender { node: consumer.config.node.clone(), pid: std::process::id() };
+    let sender = Sender { node: consumer.config.node.to_string(), pid: std::process::id() };
     let producer = Sender::of_sendings(&consumer.producer);
     let controlled = async {
         if consumer.config.remote_control == RemoteControl::Off {

@@ -129,8 +129,8 @@ impl Delivery {
         &self.list
     }
 
-    /// The queue it came from.
-    pub fn queue(&self) -> &str {
+    /// The queue it came from; a clone shares the name.
+    pub fn queue(&self) -> &Arc<str> {
         &self.queue
     }
 

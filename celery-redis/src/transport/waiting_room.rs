@@ -83,7 +83,7 @@ impl Delivery {
         token: LocalToken,
     ) -> Result<Passed, TransportError> {
         let keys = self.broker().keys().clone();
-        let room = WaitingRoom { queue: self.queue().to_owned(), task: task.to_owned() };
+        let room = WaitingRoom { queue: self.queue().to_string(), task: task.to_owned() };
         let mut script = scripts::PASS.prepare_invoke();
         self.name_keys(&mut script);
         script

@@ -1,5 +1,7 @@
 //! What `result_extended` adds to a stored record: the call whose result it is.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
@@ -11,7 +13,7 @@ use super::python_json;
 /// (`celery.backends.base`, `_get_result_meta`).
 #[derive(Debug, Clone)]
 pub struct CallRecord {
-    name: String,
+    name: Arc<str>,
     args: Box<RawValue>,
     kwargs: Box<RawValue>,
     worker: String,
@@ -32,7 +34,7 @@ impl CallRecord {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         Ok(Self {
-            name: message.task.clone(),
+            name: Arc::clone(&message.task),
             args: RawValue::from_string(python_json::to_string(&message.body.args)?)?,
             kwargs: RawValue::from_string(python_json::to_string(&message.body.kwargs)?)?,
             worker: worker.to_owned(),

@@ -1,5 +1,7 @@
 //! Events: what workers tell about themselves and their tasks (`celery.events`).
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Local};
 use serde::Serialize;
 
@@ -83,15 +85,15 @@ pub enum Happened {
     /// Somebody sent it.
     Sent {
         /// First task of the workflow.
-        root_id: Option<String>,
+        root_id: Option<Arc<str>>,
         /// Task that sent it.
-        parent_id: Option<String>,
+        parent_id: Option<Arc<str>>,
         /// Name of the task.
-        name: String,
+        name: Arc<str>,
         /// `repr` of its positional arguments.
-        args: Option<String>,
+        args: Option<Arc<str>>,
         /// `repr` of its keyword arguments.
-        kwargs: Option<String>,
+        kwargs: Option<Arc<str>>,
         /// How often it was retried.
         retries: u32,
         /// Not before, ISO 8601.
@@ -108,15 +110,15 @@ pub enum Happened {
     /// A worker has it.
     Received {
         /// Name of the task.
-        name: String,
+        name: Arc<str>,
         /// `repr` of its positional arguments.
-        args: String,
+        args: Arc<str>,
         /// `repr` of its keyword arguments.
-        kwargs: String,
+        kwargs: Arc<str>,
         /// First task of the workflow.
-        root_id: Option<String>,
+        root_id: Option<Arc<str>>,
         /// Task that sent it.
-        parent_id: Option<String>,
+        parent_id: Option<Arc<str>>,
         /// How often it was retried.
         retries: u32,
         /// Not before, ISO 8601.
@@ -401,6 +403,7 @@ mod tests {
     #[test]
     fn a_tasks_life_is_celerys_byte_for_byte() {
         let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+        let shared = |value: &Value| value.as_str().map(Arc::from);
         for captured in captured("/0.celeryev/task.multi") {
             let bodies: Vec<Box<RawValue>> = serde_json::from_str(&captured.1).unwrap();
             let events: Vec<(TaskEvent, Stamp)> = bodies
@@ -410,11 +413,11 @@ mod tests {
                     let exception = || text(&body["exception"]).unwrap();
                     let happened = match body["type"].as_str().unwrap() {
                         "task-received" => Happened::Received {
-                            name: text(&body["name"]).unwrap(),
-                            args: text(&body["args"]).unwrap(),
-                            kwargs: text(&body["kwargs"]).unwrap(),
-                            root_id: text(&body["root_id"]),
-                            parent_id: text(&body["parent_id"]),
+                            name: shared(&body["name"]).unwrap(),
+                            args: shared(&body["args"]).unwrap(),
+                            kwargs: shared(&body["kwargs"]).unwrap(),
+                            root_id: shared(&body["root_id"]),
+                            parent_id: shared(&body["parent_id"]),
                             retries: u32::try_from(body["retries"].as_u64().unwrap()).unwrap(),
                             eta: text(&body["eta"]),
                             expires: text(&body["expires"]),

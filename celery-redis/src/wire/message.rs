@@ -1,5 +1,7 @@
 //! A task message as a worker reads it, of protocol 2 and 1.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,7 +13,7 @@ use super::content;
 use super::exception::Exception;
 use super::isoformat::{self, InvalidInstant};
 use super::long_strings::Skeleton;
-use super::parts::Parts;
+use super::parts::{Parts, Text};
 use super::raw_map::RawMap;
 use super::serializer::SerializerError;
 
@@ -19,15 +21,15 @@ use super::serializer::SerializerError;
 #[derive(Debug, Clone)]
 pub struct Message {
     /// Name of the task.
-    pub task: String,
+    pub task: Arc<str>,
     /// Id of the task; never empty.
-    pub id: String,
+    pub id: Arc<str>,
     /// Everything else that the headers say.
     pub headers: Headers,
     /// args, kwargs and embed.
     pub body: Body,
     /// `properties.reply_to`.
-    pub reply_to: Option<String>,
+    pub reply_to: Option<Arc<str>>,
     /// `properties.priority`, 0 where absent.
     pub priority: i64,
 }
@@ -40,7 +42,7 @@ pub struct Headers {
     /// Not after.
     pub expires: Option<DateTime<Utc>>,
     /// Group that the task belongs to.
-    pub group: Option<String>,
+    pub group: Option<Arc<str>>,
     /// Its place in the group.
     pub group_index: Option<i64>,
     /// How often it was retried.
@@ -52,19 +54,19 @@ pub struct Headers {
     /// Soft time limit, seconds.
     pub soft_time_limit: Option<f64>,
     /// First task of the workflow.
-    pub root_id: Option<String>,
+    pub root_id: Option<Arc<str>>,
     /// Task that sent this one.
-    pub parent_id: Option<String>,
+    pub parent_id: Option<Arc<str>>,
     /// `repr` of args, as the producer gives it.
-    pub argsrepr: Option<String>,
+    pub argsrepr: Option<Arc<str>>,
     /// `repr` of kwargs, as the producer gives it.
-    pub kwargsrepr: Option<String>,
+    pub kwargsrepr: Option<Arc<str>>,
     /// Producer, `gen<pid>@<host>`.
-    pub origin: Option<String>,
+    pub origin: Option<Arc<str>>,
     /// Whether the caller wants no result; `None` where it does not know the task.
     pub ignore_result: Option<bool>,
     /// Name to show instead of the task's.
-    pub shadow: Option<String>,
+    pub shadow: Option<Arc<str>>,
     /// Values that the caller stamped the task with, by name.
     pub stamps: RawMap<'static>,
     /// Which names are stamps.
@@ -201,8 +203,8 @@ impl Message {
         let parts = restored.map_or_else(|| Parts::read(envelope), Ok);
         let Parts { content, headers, properties } = parts.map_err(nobody)?;
         let named = |headers: &RawMap<'_>, error| Undecodable {
-            id: text(headers, "id"),
-            task: text(headers, "task"),
+            id: text(headers, "id").map(|id| id.to_string()),
+            task: text(headers, "task").map(|task| task.to_string()),
             error,
         };
         let not_an_object = |field| DecodeError::Field { field, expected: "an object" };
@@ -228,14 +230,14 @@ impl Message {
 }
 
 /// A string, if one is there.
-fn string(map: &RawMap<'_>, key: &str) -> Option<String> {
+fn string(map: &RawMap<'_>, key: &str) -> Option<Arc<str>> {
     // Null is frequent, and not to be found out by way of an error.
     map.get(key).filter(|value| value.get().starts_with('"'))?;
-    map.read(key)
+    map.read(key).map(|Text(text)| text.into())
 }
 
 /// A string that is there and not empty.
-fn text(map: &RawMap<'_>, key: &str) -> Option<String> {
+fn text(map: &RawMap<'_>, key: &str) -> Option<Arc<str>> {
     string(map, key).filter(|text| !text.is_empty())
 }
 
@@ -253,7 +255,7 @@ fn protocol_2(
         headers: Headers {
             eta: instant(headers, "eta")?,
             expires: instant(headers, "expires")?,
-            group: optional(headers, "group", "headers.group", "a string or null")?,
+            group: shared(headers, "group", "headers.group")?,
             group_index: optional(
                 headers,
                 "group_index",
@@ -264,8 +266,8 @@ fn protocol_2(
             replaced_task_nesting: headers.read("replaced_task_nesting").unwrap_or(0),
             time_limit,
             soft_time_limit,
-            root_id: optional(headers, "root_id", "headers.root_id", "a string or null")?,
-            parent_id: optional(headers, "parent_id", "headers.parent_id", "a string or null")?,
+            root_id: shared(headers, "root_id", "headers.root_id")?,
+            parent_id: shared(headers, "parent_id", "headers.parent_id")?,
             argsrepr: string(headers, "argsrepr"),
             kwargsrepr: string(headers, "kwargsrepr"),
             origin: string(headers, "origin"),
@@ -301,8 +303,8 @@ fn protocol_1(properties: &RawMap<'_>, body: &[u8]) -> Result<Message, Undecodab
         },
     })?;
     protocol_1_fields(&fields, properties).map_err(|error| Undecodable {
-        id: text(&fields, "id"),
-        task: text(&fields, "task"),
+        id: text(&fields, "id").map(|id| id.to_string()),
+        task: text(&fields, "task").map(|task| task.to_string()),
         error,
     })
 }
@@ -316,17 +318,12 @@ fn protocol_1_fields(fields: &RawMap<'_>, properties: &RawMap<'_>) -> Result<Mes
         headers: Headers {
             eta: instant(fields, "eta")?,
             expires: instant(fields, "expires")?,
-            group: optional(fields, "group", "group", "a string or null")?.or(optional(
-                fields,
-                "taskset",
-                "taskset",
-                "a string or null",
-            )?),
+            group: shared(fields, "group", "group")?.or(shared(fields, "taskset", "taskset")?),
             group_index: optional(fields, "group_index", "group_index", "an integer or null")?,
             retries: optional(fields, "retries", "retries", "a count")?.unwrap_or(0),
             time_limit,
             soft_time_limit,
-            root_id: Some(id.clone()),
+            root_id: Some(Arc::clone(&id)),
             ..Headers::default()
         },
         body: Body {
@@ -360,6 +357,16 @@ fn optional<'a, T: Deserialize<'a>>(
     map.get(key).filter(|value| value.get() != "null").map_or(Ok(None), |value| {
         serde_json::from_str(value.get()).map_err(|_| DecodeError::Field { field, expected })
     })
+}
+
+/// A string, null or nothing.
+fn shared(
+    map: &RawMap<'_>,
+    key: &str,
+    field: &'static str,
+) -> Result<Option<Arc<str>>, DecodeError> {
+    let text: Option<Text<'_>> = optional(map, key, field, "a string or null")?;
+    Ok(text.map(|Text(text)| text.into()))
 }
 
 fn instant(map: &RawMap<'_>, field: &'static str) -> Result<Option<DateTime<Utc>>, DecodeError> {

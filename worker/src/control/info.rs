@@ -71,12 +71,13 @@ impl Panel {
         let mut ids = it.texts("ids")?;
         let mut found = Map::new();
         for reserved in self.consumer.state.reserved() {
-            if !ids.contains(&reserved.id) {
+            let id = reserved.id.to_string();
+            if !ids.contains(&id) {
                 continue;
             }
             let state = if reserved.begun().is_some() { "active" } else { "reserved" };
             if let Some(info) = self.reserved_info(&reserved, Show::Values) {
-                found.insert(reserved.id.clone(), json!([state, info]));
+                found.insert(id, json!([state, info]));
             }
         }
         ids.retain(|id| !found.contains_key(id));
@@ -85,9 +86,10 @@ impl Panel {
         }
         for scheduled in self.consumer.broker.scheduled(SCHEDULED).await? {
             let Ok(message) = Message::decode(&scheduled.envelope) else { continue };
-            if ids.contains(&message.id) {
+            let id = message.id.to_string();
+            if ids.contains(&id) {
                 let info = self.info(&message, &scheduled.envelope, None, Show::Values);
-                found.insert(message.id, json!(["scheduled", info]));
+                found.insert(id, json!(["scheduled", info]));
             }
         }
         Ok(Value::Object(found))
@@ -151,10 +153,14 @@ impl Panel {
             Show::Values => (json!(message.body.args), json!(message.body.kwargs)),
             Show::Representations => {
                 let (args, kwargs) = (&message.headers.argsrepr, &message.headers.kwargsrepr);
-                let args = args.clone().unwrap_or_else(|| python_repr::args(&message.body.args));
-                let kwargs =
-                    kwargs.clone().unwrap_or_else(|| python_repr::kwargs(&message.body.kwargs));
-                (args.into(), kwargs.into())
+                let body = &message.body;
+                (
+                    args.as_deref()
+                        .map_or_else(|| python_repr::args(&body.args).into(), Value::from),
+                    kwargs
+                        .as_deref()
+                        .map_or_else(|| python_repr::kwargs(&body.kwargs).into(), Value::from),
+                )
             }
         };
         #[allow(clippy::cast_precision_loss)]

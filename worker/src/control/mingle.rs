@@ -56,7 +56,7 @@ impl Panel {
 
     async fn hear(&self, inquiry: &mut Inquiry) -> Result<(), TransportError> {
         let consumer = &self.consumer;
-        let node = consumer.config.node.as_str();
+        let node = &*consumer.config.node;
         let revoked = consumer.revoked.ids();
         let ticket = Uuid::new_v4().to_string();
         let reply_to: ReplyTo = inquiry.reply_to().clone();

@@ -36,9 +36,11 @@ impl Panel {
         let told = self.tell_callers(ids, &in_hand).await;
         let mut terminated = Vec::new();
         if let Some(signal) = stop {
-            for reserved in in_hand.iter().filter(|reserved| ids.contains(&reserved.id)) {
+            for reserved in
+                in_hand.iter().filter(|reserved| ids.iter().any(|id| **id == *reserved.id))
+            {
                 reserved.terminate(signal);
-                terminated.push(reserved.id.as_str());
+                terminated.push(&*reserved.id);
             }
         }
         remembered?;
@@ -54,7 +56,7 @@ impl Panel {
     /// does this; a task that runs elsewhere is told of by its STARTED.
     async fn tell_callers(&self, ids: &[String], in_hand: &[Arc<Reserved>]) -> Result<(), Refusal> {
         let outcome = Outcome::revoked("revoked");
-        let runs = |id: &String| in_hand.iter().any(|it| it.id == *id && it.begun().is_some());
+        let runs = |id: &String| in_hand.iter().any(|it| *it.id == **id && it.begun().is_some());
         for id in ids.iter().filter(|id| !runs(id)) {
             let meta = TaskMeta::new(id, &outcome, RawValue::NULL, Utc::now());
             self.results.store_revoked(&meta).await?;

@@ -52,7 +52,7 @@ impl Panel {
         it.require(&["from_node"])?;
         let consumer = &self.consumer;
         let from = it.text("from_node")?.unwrap_or_default();
-        if from == consumer.config.node {
+        if *from == *consumer.config.node {
             return Ok(Value::Null);
         }
         if consumer.config.remote_control == RemoteControl::Full {

@@ -24,7 +24,7 @@ pub(super) async fn redis_echo_group_id(
     redis_key: Option<String>,
 ) -> TaskResult<()> {
     drop(previous);
-    let group = Value::from(TaskContext::current().call().group.clone());
+    let group = Value::from(TaskContext::current().call().group.as_deref());
     push(redis_key.as_deref().unwrap_or("redis-group-ids"), &group).await
 }
 

@@ -75,5 +75,5 @@ fn own_time_limits() -> Value {
 fn own_ids(i: Value) -> Ids {
     let context = TaskContext::current();
     let call = context.call();
-    (call.root_id.clone(), call.parent_id.clone(), i)
+    (call.root_id.as_deref().map(str::to_owned), call.parent_id.as_deref().map(str::to_owned), i)
 }
