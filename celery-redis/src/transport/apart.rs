@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::broker::{Broker, CLAIM_BYTES, Claim, Consumed};
 use super::connection::{Backoff, Connection, TransportError};
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Origin};
 use super::keys::Keys;
 use super::lease::Process;
 use super::scripts;
@@ -168,6 +168,7 @@ impl Broker {
                 Arc::clone(&consumed.lists[place].key),
                 Arc::clone(queue),
                 message,
+                Origin::Queue,
             ));
         }
         if deliveries.is_empty() {

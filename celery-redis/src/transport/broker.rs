@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::apart::Apart;
 use super::arrival::Arrivals;
 use super::connection::{Connection, TransportError};
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Origin};
 use super::keys::Keys;
 use super::lease::{Description, News, Process};
 use super::reclaim::sequence;
@@ -230,6 +230,7 @@ impl Broker {
                 Arc::clone(&list.key),
                 Arc::clone(&list.queue),
                 message.into(),
+                Origin::Queue,
             ));
         }
         Some(deliveries)
@@ -243,9 +244,10 @@ impl Broker {
         list: Arc<str>,
         queue: Arc<str>,
         message: Bytes,
+        origin: Origin,
     ) -> Delivery {
         self.live().insert(Arc::clone(&tag));
-        Delivery::new(Arc::clone(self), Arc::clone(process), tag, list, queue, message)
+        Delivery::new(Arc::clone(self), Arc::clone(process), tag, list, queue, message, origin)
     }
 
     /// Numbers for up to `count` deliveries that are about to be recorded as ours. One claim is
@@ -374,11 +376,6 @@ impl Broker {
     /// How this worker consumes.
     pub fn options(&self) -> &BrokerOptions {
         &self.options
-    }
-
-    /// Number of deliveries in this process's hands.
-    pub fn deliveries_held(&self) -> usize {
-        self.live().len()
     }
 
     pub(super) fn process(&self) -> Arc<Process> {

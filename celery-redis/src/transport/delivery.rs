@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -19,7 +20,9 @@ use crate::wire::signature::Encoded;
 
 /// A message lent to us: in Redis it is recorded under a tag that only this claim has.
 #[must_use = "an unsettled delivery stays with this process until it ends"]
-pub struct Delivery {
+pub struct Delivery(Arc<Lent>);
+
+struct Lent {
     broker: Arc<Broker>,
     process: Arc<Process>,
     tag: Arc<str>,
@@ -27,6 +30,8 @@ pub struct Delivery {
     queue: Arc<str>,
     message: Bytes,
     origin: Origin,
+    /// Whether it is no longer among what we have.
+    forgotten: AtomicBool,
 }
 
 /// Where a delivery was fetched from.
@@ -80,58 +85,47 @@ impl Delivery {
         list: Arc<str>,
         queue: Arc<str>,
         message: Bytes,
+        origin: Origin,
     ) -> Self {
-        Self { broker, process, tag, list, queue, message, origin: Origin::Queue }
+        let forgotten = AtomicBool::new(false);
+        Self(Arc::new(Lent { broker, process, tag, list, queue, message, origin, forgotten }))
     }
 
     /// A second handle on the same delivery, for when the first is lost in a panic. Whichever ends
     /// it first has ended it; it has to outlive the other.
     pub fn spare(&self) -> Self {
-        Self {
-            broker: Arc::clone(&self.broker),
-            process: Arc::clone(&self.process),
-            tag: Arc::clone(&self.tag),
-            list: Arc::clone(&self.list),
-            queue: Arc::clone(&self.queue),
-            message: self.message.clone(),
-            origin: self.origin,
-        }
-    }
-
-    pub(super) fn out_of_waiting_room(mut self) -> Self {
-        self.origin = Origin::WaitingRoom;
-        self
+        Self(Arc::clone(&self.0))
     }
 
     /// Where it was fetched from.
     pub fn origin(&self) -> Origin {
-        self.origin
+        self.0.origin
     }
 
     pub(super) fn broker(&self) -> &Broker {
-        &self.broker
+        &self.0.broker
     }
 
     /// The message with the list that it goes back to.
     pub(super) fn put_away(&self) -> Vec<u8> {
-        let mut value = format!("{}:{}", self.list.len(), self.list).into_bytes();
-        value.extend_from_slice(&self.message);
+        let mut value = format!("{}:{}", self.0.list.len(), self.0.list).into_bytes();
+        value.extend_from_slice(&self.0.message);
         value
     }
 
     /// The message's bytes; a clone shares them.
     pub fn message(&self) -> &Bytes {
-        &self.message
+        &self.0.message
     }
 
     /// The list it came from.
     pub(super) fn list(&self) -> &str {
-        &self.list
+        &self.0.list
     }
 
     /// The queue it came from; a clone shares the name.
     pub fn queue(&self) -> &Arc<str> {
-        &self.queue
+        &self.0.queue
     }
 
     /// Acknowledges: the message is done with. Model step: `settle`.
@@ -162,12 +156,12 @@ impl Delivery {
     /// of Redis until it is done or the delivery is another's.
     pub async fn conclude(self, operations: Vec<Operation>) -> Result<Conclusion, TransportError> {
         let settlement = Settlement {
-            tag: Arc::clone(&self.tag),
-            held: Arc::clone(&self.process.held),
+            tag: Arc::clone(&self.0.tag),
+            held: Arc::clone(&self.0.process.held),
             operations,
         };
-        let (connection, keys) = (self.broker.connection(), self.broker.keys());
-        Ok(match self.broker.settlements.settle(connection, keys, settlement).await? {
+        let (connection, keys) = (self.0.broker.connection(), self.0.broker.keys());
+        Ok(match self.0.broker.settlements.settle(connection, keys, settlement).await? {
             Reply::Settled => Conclusion::Settled(Settled::Done),
             Reply::Lost => Conclusion::Settled(Settled::LeaseLost),
             Reply::Completes(chords) => Conclusion::Completes { delivery: self, chords },
@@ -176,16 +170,16 @@ impl Delivery {
 
     /// New for each claim.
     pub fn tag(&self) -> &str {
-        &self.tag
+        &self.0.tag
     }
 
     /// Whether it is still recorded as ours: before a step that Redis cannot fence.
     pub async fn is_ours(&self) -> Result<bool, TransportError> {
         let mut command = redis::cmd("HEXISTS");
-        command.arg(self.broker.keys().unacked()).arg(&*self.tag);
+        command.arg(self.0.broker.keys().unacked()).arg(&*self.0.tag);
         let mut backoff = Backoff::default();
         loop {
-            match self.broker.connection().query("look for a delivery", &command).await {
+            match self.0.broker.connection().query("look for a delivery", &command).await {
                 Err(error) if error.is_outage() => backoff.wait().await,
                 reply => return reply,
             }
@@ -194,10 +188,10 @@ impl Delivery {
 
     /// Gives the message back to its queue. Model step: `requeue`.
     pub async fn requeue(self, position: Position) -> Result<Settled, TransportError> {
-        let message = mark_redelivered(&self.message, Redelivery::Restored);
+        let message = mark_redelivered(&self.0.message, Redelivery::Restored);
         let mut script = scripts::REQUEUE.prepare_invoke();
         self.name_keys(&mut script);
-        script.key(&*self.list).arg(&*self.tag).arg(message).arg(match position {
+        script.key(&*self.0.list).arg(&*self.0.tag).arg(message).arg(match position {
             Position::Head => "head",
             Position::Tail => "tail",
         });
@@ -206,13 +200,13 @@ impl Delivery {
 
     /// Puts the message away until `due`; any worker brings it back then. Model step: `defer`.
     pub async fn defer(self, due: DateTime<Utc>) -> Result<Settled, TransportError> {
-        let keys = self.broker.keys();
+        let keys = self.0.broker.keys();
         let mut script = scripts::DEFER.prepare_invoke();
         self.name_keys(&mut script);
         script.key(keys.scheduled()).key(keys.scheduled_messages());
-        script.arg(&*self.tag).arg(epoch_seconds(due)).arg(self.put_away());
+        script.arg(&*self.0.tag).arg(epoch_seconds(due)).arg(self.put_away());
         let settled = self.persist("defer a message", &script).await;
-        self.broker.deferred.notify_one();
+        self.0.broker.deferred.notify_one();
         settled
     }
 
@@ -222,8 +216,8 @@ impl Delivery {
         letter.log();
         Operation::Bury {
             letter,
-            message: self.message.clone(),
-            kept: self.broker.options().dead_letters_kept,
+            message: self.0.message.clone(),
+            kept: self.0.broker.options().dead_letters_kept,
         }
     }
 
@@ -231,16 +225,16 @@ impl Delivery {
         DeadLetter {
             reason,
             detail,
-            queue: self.queue.to_string(),
-            list: self.list.to_string(),
-            deliveries: delivery_count(&self.message),
+            queue: self.0.queue.to_string(),
+            list: self.0.list.to_string(),
+            deliveries: delivery_count(&self.0.message),
             time: Utc::now().timestamp(),
         }
     }
 
     /// Moves the message to the dead letters. Model step: `bury`.
     pub async fn bury(self, reason: Reason, detail: String) -> Result<Settled, TransportError> {
-        let keys = self.broker.keys();
+        let keys = self.0.broker.keys();
         let now = Utc::now();
         let letter = self.letter(reason, detail);
         letter.log();
@@ -250,25 +244,25 @@ impl Delivery {
             .key(keys.dead())
             .key(keys.dead_records())
             .key(keys.dead_messages())
-            .arg(&*self.tag)
+            .arg(&*self.0.tag)
             .arg(epoch_seconds(now))
             .arg(letter.encode())
-            .arg(self.message.as_ref())
-            .arg(self.broker.options().dead_letters_kept);
+            .arg(self.0.message.as_ref())
+            .arg(self.0.broker.options().dead_letters_kept);
         let (buried, dropped): (bool, usize) =
             self.persist_reply("bury a message", &script).await?;
-        self.broker.log_dropped(dropped);
+        self.0.broker.log_dropped(dropped);
         Ok(if buried { Settled::Done } else { Settled::LeaseLost })
     }
 
     /// unacked, unacked_index, held and apart come first in every script that settles.
     pub(super) fn name_keys(&self, script: &mut redis::ScriptInvocation<'_>) {
-        let keys = self.broker.keys();
+        let keys = self.0.broker.keys();
         script
             .key(keys.unacked())
             .key(keys.unacked_index())
-            .key(&*self.process.held)
-            .key(keys.apart(&self.tag));
+            .key(&*self.0.process.held)
+            .key(keys.apart(&self.0.tag));
     }
 
     async fn persist(
@@ -289,7 +283,7 @@ impl Delivery {
     ) -> Result<T, TransportError> {
         let mut backoff = Backoff::default();
         loop {
-            match self.broker.connection().script(action, script).await {
+            match self.0.broker.connection().script(action, script).await {
                 Err(error) if error.is_outage() => backoff.wait().await,
                 reply => return reply,
             }
@@ -305,7 +299,9 @@ pub(super) fn epoch_seconds(at: DateTime<Utc>) -> String {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.broker.forget(&self.tag);
+        if !self.0.forgotten.swap(true, Ordering::Relaxed) {
+            self.0.broker.forget(&self.0.tag);
+        }
     }
 }
 
@@ -314,8 +310,8 @@ impl fmt::Debug for Delivery {
         // The message may carry arguments that nobody may read.
         formatter
             .debug_struct("Delivery")
-            .field("tag", &self.tag)
-            .field("queue", &self.queue)
+            .field("tag", &self.0.tag)
+            .field("queue", &self.0.queue)
             .finish_non_exhaustive()
     }
 }

@@ -63,7 +63,8 @@ impl Settlements {
         if settlement.is_large() {
             // Never closed.
             let _permit = self.large.acquire().await.ok();
-            return large::settle(connection, keys, &settlement).await;
+            // Boxed, because few are: this future is part of every message's.
+            return Box::pin(large::settle(connection, keys, &settlement)).await;
         }
         let (reply, settled) = oneshot::channel();
         // The receiver lives as long as `self`.

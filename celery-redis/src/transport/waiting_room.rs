@@ -12,7 +12,7 @@ use redis::Value;
 
 use super::broker::Broker;
 use super::connection::{Backoff, Connection, TransportError};
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Origin};
 use super::keys::Keys;
 use super::scripts;
 use crate::wire::envelope::unacked_suffix;
@@ -159,8 +159,9 @@ impl Broker {
                     list.into(),
                     room.queue.as_str().into(),
                     message.into(),
+                    Origin::WaitingRoom,
                 );
-                CalledIn::Delivery(delivery.out_of_waiting_room())
+                CalledIn::Delivery(delivery)
             }
             (_, Some(Value::Int(wait)), _) => {
                 CalledIn::NotBefore(Duration::from_micros(u64::try_from(wait).unwrap_or(0)))
