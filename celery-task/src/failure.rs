@@ -23,7 +23,7 @@ pub enum Ended {
         traceback: String,
     },
     /// It asks to be run again.
-    Retries(Retry),
+    Retries(Box<Retry>),
     /// It wants no result stored, now or later; its message is acknowledged (`Ignore` in Celery).
     Ignored,
     /// It does not want the message (`Reject` in Celery).

@@ -225,10 +225,10 @@ impl TaskOptions {
             return Ended::raised(exception);
         };
         let retry = Retry::new().error(exception);
-        Ended::Retries(match autoretry.backoff {
+        Ended::Retries(Box::new(match autoretry.backoff {
             Some(backoff) => retry.countdown(backoff.delay(retries, chance())),
             None => retry,
-        })
+        }))
     }
 
     /// What the attributes of `#[celery::task(…)]` say.

@@ -376,7 +376,7 @@ where
 /// What a task's error means: what it said to its context before, or the error itself.
 fn after_error(error: &TaskError, context: &TaskContext, options: &TaskOptions) -> Ended {
     match context.take_raised() {
-        Some(Raised::Retry(retry)) => Ended::Retries(retry),
+        Some(Raised::Retry(retry)) => Ended::Retries(Box::new(retry)),
         Some(Raised::Replace(canvas)) => Ended::Replaced(canvas),
         Some(Raised::Ignore) => Ended::Ignored,
         Some(Raised::Reject { reason, requeue }) => Ended::Rejected { reason, requeue },
@@ -390,10 +390,10 @@ fn meant_by(error: &TaskError, context: &TaskContext, options: &TaskOptions) -> 
     match error {
         TaskError::Retry(eta) => {
             let retry = Retry::new();
-            Ended::Retries(match eta {
+            Ended::Retries(Box::new(match eta {
                 Some(eta) => retry.eta(*eta),
                 None => retry,
-            })
+            }))
         }
         TaskError::ExpectedError(message) | TaskError::UnexpectedError(message) => {
             options.after(Exception::celery("TaskError", message.as_str()), context.retries())

@@ -30,9 +30,9 @@ use crate::settle::no_children;
 /// itself, what comes after it.
 #[derive(Default)]
 pub(crate) struct Aftermath {
-    before: Vec<Operation>,
-    result: Option<Operation>,
-    after: Vec<Operation>,
+    operations: Vec<Operation>,
+    /// How many of them come before the result.
+    before: usize,
     /// What was sent, for the result.
     pub(crate) children: Vec<Value>,
     /// Signatures of the bodies of the chords whose parts are returned, by their groups.
@@ -66,43 +66,46 @@ pub(crate) struct Body {
 impl Aftermath {
     /// Only this.
     pub(crate) fn of(operation: Operation) -> Self {
-        Self { result: Some(operation), ..Self::default() }
+        Self { operations: vec![operation], ..Self::default() }
     }
 
     /// This before the result.
     pub(crate) fn before(operation: Operation) -> Self {
-        Self { before: vec![operation], ..Self::default() }
+        Self { operations: vec![operation], before: 1, ..Self::default() }
     }
 
-    /// Sets the result.
+    /// Sets the result, once.
     pub(crate) fn store(&mut self, result: StoredResult) {
-        self.result = Some(Operation::Store(result));
+        // Mostly there is nothing else.
+        self.operations.reserve_exact(1);
+        self.operations.insert(self.before, Operation::Store(result));
     }
 
     /// Something that comes after the result.
     pub(crate) fn then(&mut self, operation: Operation) {
-        self.after.push(operation);
+        self.operations.push(operation);
     }
 
     /// All of another after it.
     pub(crate) fn absorb(&mut self, other: Self) {
         let (operations, bodies, errbacks) = other.into_parts();
-        self.after.extend(operations);
+        self.operations.extend(operations);
         self.bodies.extend(bodies);
         self.errbacks.extend(errbacks.0);
     }
 
     fn then_part(&mut self, body: Body) {
-        self.after.push(Operation::ReturnPart(body.part.clone()));
+        self.insert_part(self.operations.len(), body);
+    }
+
+    fn insert_part(&mut self, at: usize, body: Body) {
+        self.operations.insert(at, Operation::ReturnPart(body.part.clone()));
         self.bodies.insert(body.part.group_id.clone(), body);
     }
 
     /// All of it, in order; the bodies of the chords in it; and the errbacks to run at the end.
     pub(crate) fn into_parts(self) -> (Vec<Operation>, BTreeMap<String, Body>, Errbacks) {
-        let Self { mut before, result, after, bodies, errbacks, .. } = self;
-        before.extend(result);
-        before.extend(after);
-        (before, bodies, Errbacks(errbacks))
+        (self.operations, self.bodies, Errbacks(self.errbacks))
     }
 }
 
@@ -212,16 +215,16 @@ impl Consumer {
     ) {
         let headers = &request.message.headers;
         let (Some(signature), Some(group_id)) = (request.chord(), &headers.group) else { return };
-        // First of all that comes after the result: the chain that failed may have others.
-        let later = std::mem::take(&mut aftermath.after);
-        aftermath.then_part(Body {
+        // First of all that comes after the result, which is not there yet: the chain that failed
+        // may have others.
+        let body = Body {
             part: self.part(group_id, &request.message.id, headers.group_index, outcome),
             signature,
             parent: request.message.id.to_string(),
             root_id: request.root_id().to_owned(),
             called: Vec::new(),
-        });
-        aftermath.after.extend(later);
+        };
+        aftermath.insert_part(aftermath.before, body);
     }
 
     fn part(
@@ -340,7 +343,7 @@ impl Consumer {
         });
         match sent {
             Ok(sent) => {
-                aftermath.after.extend(sent.before);
+                aftermath.operations.extend(sent.operations);
                 sent.children
             }
             Err(error) => {
@@ -381,8 +384,10 @@ impl Consumer {
         collect(&mut dispatch)?;
         let Dispatch { results, plan, .. } = dispatch;
         let children = plan.children.iter().map(|child| results.as_tuple(*child)).collect();
-        let before = Operation::of_plan(plan, self.results.chord_ttl_seconds()).collect();
-        Ok(Aftermath { before, children, ..Aftermath::default() })
+        let operations: Vec<_> =
+            Operation::of_plan(plan, self.results.chord_ttl_seconds()).collect();
+        let before = operations.len();
+        Ok(Aftermath { operations, before, children, ..Aftermath::default() })
     }
 }
 

@@ -99,7 +99,8 @@ async fn soft_limit(limit: Option<f64>, request: &Request, time: &RunTime) {
 async fn passed(limit: Option<f64>) -> f64 {
     match limit.and_then(|seconds| Some((seconds, Duration::try_from_secs_f64(seconds).ok()?))) {
         Some((seconds, limit)) => {
-            tokio::time::sleep(limit).await;
+            // Boxed, because few runs have a limit: this future is part of every run's.
+            Box::pin(tokio::time::sleep(limit)).await;
             seconds
         }
         None => std::future::pending().await,

@@ -102,7 +102,7 @@ impl Consumer {
             Ended::Raised { exception, traceback } => {
                 Box::pin(self.settle_failure(lent, request, &exception, Some(traceback))).await
             }
-            Ended::Retries(retry) => Box::pin(self.settle_retry(lent, request, retry)).await,
+            Ended::Retries(retry) => Box::pin(self.settle_retry(lent, request, *retry)).await,
             Ended::Ignored => {
                 log::info!("{} is ignored by its task", request.label());
                 Box::pin(self.conclude(lent, Aftermath::default())).await
