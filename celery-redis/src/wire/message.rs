@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::accept::Accept;
 use super::body::{self, Body, BodyError, Embed};
 use super::compression::DecompressError;
 use super::content;
+use super::envelope::DELIVERY_COUNT;
 use super::exception::Exception;
 use super::isoformat::{self, InvalidInstant};
 use super::long_strings::Skeleton;
-use super::parts::{Parts, Text};
+use super::parts::{Parts, plain_text};
 use super::raw_map::RawMap;
 use super::serializer::SerializerError;
 
@@ -203,8 +205,8 @@ impl Message {
         let parts = restored.map_or_else(|| Parts::read(envelope), Ok);
         let Parts { content, headers, properties } = parts.map_err(nobody)?;
         let named = |headers: &RawMap<'_>, error| Undecodable {
-            id: text(headers, "id").map(|id| id.to_string()),
-            task: text(headers, "task").map(|task| task.to_string()),
+            id: text(headers.get("id")).map(|id| id.to_string()),
+            task: text(headers.get("task")).map(|task| task.to_string()),
             error,
         };
         let not_an_object = |field| DecodeError::Field { field, expected: "an object" };
@@ -221,7 +223,7 @@ impl Message {
         } else {
             let mut message = protocol_1(&properties, &body)?;
             // What was put back says so in the envelope, whatever its protocol.
-            message.headers.deliveries = headers.read(super::envelope::DELIVERY_COUNT).unwrap_or(0);
+            message.headers.deliveries = headers.read(DELIVERY_COUNT).unwrap_or(0);
             message.headers.redelivered = headers.read("redelivered").unwrap_or(false);
             return Ok(message);
         };
@@ -230,15 +232,71 @@ impl Message {
 }
 
 /// A string, if one is there.
-fn string(map: &RawMap<'_>, key: &str) -> Option<Arc<str>> {
-    // Null is frequent, and not to be found out by way of an error.
-    map.get(key).filter(|value| value.get().starts_with('"'))?;
-    map.read(key).map(|Text(text)| text.into())
+fn string(value: Option<&RawValue>) -> Option<Arc<str>> {
+    value.and_then(plain_text).map(|text| text.into())
 }
 
 /// A string that is there and not empty.
-fn text(map: &RawMap<'_>, key: &str) -> Option<Arc<str>> {
-    string(map, key).filter(|text| !text.is_empty())
+fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
+    string(value).filter(|text| !text.is_empty())
+}
+
+/// What is read of the headers; of one that is there twice the last counts, as in Python.
+#[derive(Default)]
+struct Known<'a> {
+    id: Option<&'a RawValue>,
+    task: Option<&'a RawValue>,
+    eta: Option<&'a RawValue>,
+    expires: Option<&'a RawValue>,
+    group: Option<&'a RawValue>,
+    group_index: Option<&'a RawValue>,
+    retries: Option<&'a RawValue>,
+    replaced_task_nesting: Option<&'a RawValue>,
+    timelimit: Option<&'a RawValue>,
+    root_id: Option<&'a RawValue>,
+    parent_id: Option<&'a RawValue>,
+    argsrepr: Option<&'a RawValue>,
+    kwargsrepr: Option<&'a RawValue>,
+    origin: Option<&'a RawValue>,
+    ignore_result: Option<&'a RawValue>,
+    shadow: Option<&'a RawValue>,
+    stamps: Option<&'a RawValue>,
+    stamped_headers: Option<&'a RawValue>,
+    deliveries: Option<&'a RawValue>,
+    redelivered: Option<&'a RawValue>,
+}
+
+impl<'a> Known<'a> {
+    fn of(headers: &'a RawMap<'_>) -> Self {
+        let mut known = Self::default();
+        for (name, value) in headers.iter() {
+            let field = match name {
+                "id" => &mut known.id,
+                "task" => &mut known.task,
+                "eta" => &mut known.eta,
+                "expires" => &mut known.expires,
+                "group" => &mut known.group,
+                "group_index" => &mut known.group_index,
+                "retries" => &mut known.retries,
+                "replaced_task_nesting" => &mut known.replaced_task_nesting,
+                "timelimit" => &mut known.timelimit,
+                "root_id" => &mut known.root_id,
+                "parent_id" => &mut known.parent_id,
+                "argsrepr" => &mut known.argsrepr,
+                "kwargsrepr" => &mut known.kwargsrepr,
+                "origin" => &mut known.origin,
+                "ignore_result" => &mut known.ignore_result,
+                "shadow" => &mut known.shadow,
+                "stamps" => &mut known.stamps,
+                "stamped_headers" => &mut known.stamped_headers,
+                DELIVERY_COUNT => &mut known.deliveries,
+                "redelivered" => &mut known.redelivered,
+                _ => continue,
+            };
+            *field = Some(value);
+        }
+        known
+    }
 }
 
 fn protocol_2(
@@ -246,48 +304,41 @@ fn protocol_2(
     properties: &RawMap<'_>,
     body: &[u8],
 ) -> Result<Message, DecodeError> {
-    let id = text(headers, "id").ok_or(DecodeError::NoId)?;
-    let task = text(headers, "task").ok_or(DecodeError::NoTask)?;
-    let (time_limit, soft_time_limit) = time_limits(headers, "headers.timelimit")?;
+    let known = Known::of(headers);
+    let id = text(known.id).ok_or(DecodeError::NoId)?;
+    let task = text(known.task).ok_or(DecodeError::NoTask)?;
+    let (time_limit, soft_time_limit) = time_limits(known.timelimit, "headers.timelimit")?;
+    let stamps: Option<RawMap<'_>> = lenient(known.stamps);
     Ok(Message {
         task,
         id,
         headers: Headers {
-            eta: instant(headers, "eta")?,
-            expires: instant(headers, "expires")?,
-            group: shared(headers, "group", "headers.group")?,
-            group_index: optional(
-                headers,
-                "group_index",
-                "headers.group_index",
-                "an integer or null",
-            )?,
-            retries: optional(headers, "retries", "headers.retries", "a count")?.unwrap_or(0),
-            replaced_task_nesting: headers.read("replaced_task_nesting").unwrap_or(0),
+            eta: instant(known.eta, "eta")?,
+            expires: instant(known.expires, "expires")?,
+            group: shared(known.group, "headers.group")?,
+            group_index: optional(known.group_index, "headers.group_index", "an integer or null")?,
+            retries: optional(known.retries, "headers.retries", "a count")?.unwrap_or(0),
+            replaced_task_nesting: lenient(known.replaced_task_nesting).unwrap_or(0),
             time_limit,
             soft_time_limit,
-            root_id: shared(headers, "root_id", "headers.root_id")?,
-            parent_id: shared(headers, "parent_id", "headers.parent_id")?,
-            argsrepr: string(headers, "argsrepr"),
-            kwargsrepr: string(headers, "kwargsrepr"),
-            origin: string(headers, "origin"),
+            root_id: shared(known.root_id, "headers.root_id")?,
+            parent_id: shared(known.parent_id, "headers.parent_id")?,
+            argsrepr: string(known.argsrepr),
+            kwargsrepr: string(known.kwargsrepr),
+            origin: string(known.origin),
             ignore_result: optional(
-                headers,
-                "ignore_result",
+                known.ignore_result,
                 "headers.ignore_result",
                 "true, false or null",
             )?,
-            shadow: string(headers, "shadow"),
-            stamps: headers.read::<RawMap<'_>>("stamps").unwrap_or_default().into_owned(),
-            stamped_headers: headers
-                .read::<Option<_>>("stamped_headers")
-                .flatten()
-                .unwrap_or_default(),
-            deliveries: headers.read(super::envelope::DELIVERY_COUNT).unwrap_or(0),
-            redelivered: headers.read("redelivered").unwrap_or(false),
+            shadow: string(known.shadow),
+            stamps: stamps.unwrap_or_default().into_owned(),
+            stamped_headers: lenient(known.stamped_headers).unwrap_or_default(),
+            deliveries: lenient(known.deliveries).unwrap_or(0),
+            redelivered: lenient(known.redelivered).unwrap_or(false),
         },
         body: Body::decode(body)?,
-        reply_to: string(properties, "reply_to"),
+        reply_to: string(properties.get("reply_to")),
         priority: properties.read("priority").unwrap_or(0),
     })
 }
@@ -303,24 +354,24 @@ fn protocol_1(properties: &RawMap<'_>, body: &[u8]) -> Result<Message, Undecodab
         },
     })?;
     protocol_1_fields(&fields, properties).map_err(|error| Undecodable {
-        id: text(&fields, "id").map(|id| id.to_string()),
-        task: text(&fields, "task").map(|task| task.to_string()),
+        id: text(fields.get("id")).map(|id| id.to_string()),
+        task: text(fields.get("task")).map(|task| task.to_string()),
         error,
     })
 }
 
 fn protocol_1_fields(fields: &RawMap<'_>, properties: &RawMap<'_>) -> Result<Message, DecodeError> {
-    let id = text(fields, "id").ok_or(DecodeError::NoId)?;
-    let task = text(fields, "task").ok_or(DecodeError::NoTask)?;
-    let (time_limit, soft_time_limit) = time_limits(fields, "timelimit")?;
-    let part = |name: &'static str| fields.get(name).filter(|value| value.get() != "null");
+    let part = |name: &'static str| present(fields.get(name));
+    let id = text(part("id")).ok_or(DecodeError::NoId)?;
+    let task = text(part("task")).ok_or(DecodeError::NoTask)?;
+    let (time_limit, soft_time_limit) = time_limits(part("timelimit"), "timelimit")?;
     Ok(Message {
         headers: Headers {
-            eta: instant(fields, "eta")?,
-            expires: instant(fields, "expires")?,
-            group: shared(fields, "group", "group")?.or(shared(fields, "taskset", "taskset")?),
-            group_index: optional(fields, "group_index", "group_index", "an integer or null")?,
-            retries: optional(fields, "retries", "retries", "a count")?.unwrap_or(0),
+            eta: instant(part("eta"), "eta")?,
+            expires: instant(part("expires"), "expires")?,
+            group: shared(part("group"), "group")?.or(shared(part("taskset"), "taskset")?),
+            group_index: optional(part("group_index"), "group_index", "an integer or null")?,
+            retries: optional(part("retries"), "retries", "a count")?.unwrap_or(0),
             time_limit,
             soft_time_limit,
             root_id: Some(Arc::clone(&id)),
@@ -331,46 +382,56 @@ fn protocol_1_fields(fields: &RawMap<'_>, properties: &RawMap<'_>) -> Result<Mes
             kwargs: part("kwargs").map_or(Ok(Map::new()), body::keywords)?,
             embed: Embed {
                 callbacks: optional(
-                    fields,
-                    "callbacks",
+                    part("callbacks"),
                     "callbacks",
                     "a list of signatures or null",
                 )?,
-                errbacks: optional(fields, "errbacks", "errbacks", "a list of signatures or null")?,
+                errbacks: optional(part("errbacks"), "errbacks", "a list of signatures or null")?,
                 chain: None,
                 chord: part("chord").map(ToOwned::to_owned),
             },
         },
-        reply_to: string(properties, "reply_to"),
+        reply_to: string(properties.get("reply_to")),
         priority: properties.read("priority").unwrap_or(0),
         task,
         id,
     })
 }
 
+/// A value; `None` where it is null, absent or of another type.
+fn lenient<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(present(value)?.get()).ok()
+}
+
+/// Null is frequent, and not to be found out by way of an error.
+fn present(value: Option<&RawValue>) -> Option<&RawValue> {
+    value.filter(|value| value.get() != "null")
+}
+
 fn optional<'a, T: Deserialize<'a>>(
-    map: &'a RawMap<'a>,
-    key: &str,
+    value: Option<&'a RawValue>,
     field: &'static str,
     expected: &'static str,
 ) -> Result<Option<T>, DecodeError> {
-    map.get(key).filter(|value| value.get() != "null").map_or(Ok(None), |value| {
+    present(value).map_or(Ok(None), |value| {
         serde_json::from_str(value.get()).map_err(|_| DecodeError::Field { field, expected })
     })
 }
 
 /// A string, null or nothing.
-fn shared(
-    map: &RawMap<'_>,
-    key: &str,
-    field: &'static str,
-) -> Result<Option<Arc<str>>, DecodeError> {
-    let text: Option<Text<'_>> = optional(map, key, field, "a string or null")?;
-    Ok(text.map(|Text(text)| text.into()))
+fn shared(value: Option<&RawValue>, field: &'static str) -> Result<Option<Arc<str>>, DecodeError> {
+    let expected = "a string or null";
+    present(value)
+        .map(|value| plain_text(value).ok_or(DecodeError::Field { field, expected }))
+        .transpose()
+        .map(|text| text.map(|text| text.into()))
 }
 
-fn instant(map: &RawMap<'_>, field: &'static str) -> Result<Option<DateTime<Utc>>, DecodeError> {
-    optional::<String>(map, field, field, "an ISO 8601 time or null")?
+fn instant(
+    value: Option<&RawValue>,
+    field: &'static str,
+) -> Result<Option<DateTime<Utc>>, DecodeError> {
+    optional::<String>(value, field, "an ISO 8601 time or null")?
         .map(|value| {
             isoformat::parse(&value).map_err(|source| DecodeError::Instant { field, source })
         })
@@ -378,10 +439,9 @@ fn instant(map: &RawMap<'_>, field: &'static str) -> Result<Option<DateTime<Utc>
 }
 
 fn time_limits(
-    map: &RawMap<'_>,
+    value: Option<&RawValue>,
     field: &'static str,
 ) -> Result<(Option<f64>, Option<f64>), DecodeError> {
     type Pair = (Option<f64>, Option<f64>);
-    Ok(optional::<Pair>(map, "timelimit", field, "[hard, soft], seconds or null")?
-        .unwrap_or((None, None)))
+    Ok(optional::<Pair>(value, field, "[hard, soft], seconds or null")?.unwrap_or((None, None)))
 }

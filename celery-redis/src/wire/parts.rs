@@ -35,7 +35,9 @@ impl<'a> Parts<'a> {
     /// In one pass over the bytes, or, where something is not as it should be, in as many as it takes
     /// to know what: whoever is named in one part is answered, whatever stands in the others.
     pub(super) fn read(envelope: &'a [u8]) -> Result<Self, DecodeError> {
-        if let Ok(outer) = serde_json::from_slice(envelope) {
+        // Once for all of it, and not for each part again.
+        let utf8 = std::str::from_utf8(envelope);
+        if let Some(outer) = utf8.ok().and_then(|text| serde_json::from_str(text).ok()) {
             return Ok(Self::of(outer));
         }
         let outer: Outer<'a, &'a RawValue, &'a RawValue> = serde_json::from_slice(envelope)
@@ -101,6 +103,13 @@ fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
 
 fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str(value.get()).ok().map(|Text(text)| text)
+}
+
+/// The string that `value` is, copied only where it has escapes; `None` for what is no string.
+pub(super) fn plain_text(value: &RawValue) -> Option<Cow<'_, str>> {
+    // What a raw value holds is known to be JSON.
+    let inside = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inside.contains('\\') { text(value) } else { Some(inside.into()) }
 }
 
 /// Null and absent are an empty object; anything else that is no object is `None`.
