@@ -22,6 +22,7 @@ on_both!(
     a_weekly_run_that_begins_a_second_early_still_rotates,
     eight_rotations_at_once_make_one_key_pair,
     a_forced_rotation_that_is_delivered_twice_rotates_once,
+    a_forced_rotation_over_the_maximum_says_so_again,
     eight_forced_rotations_of_one_task_at_once_rotate_once,
     only_what_no_token_needs_is_retired,
     forced_rotations_exceed_the_maximum_for_a_while,
@@ -123,6 +124,13 @@ fn a_forced_rotation_that_is_delivered_twice_rotates_once(backend: Backend) {
     assert_eq!(site.key_pairs().len(), 2);
     assert_ne!(force(day(2), "b").new_keypair_id, first.new_keypair_id);
     assert_eq!(site.key_pairs().len(), 3);
+}
+
+fn a_forced_rotation_over_the_maximum_says_so_again(backend: Backend) {
+    let site = Site::new(backend);
+    let force = |now, task| site.call(now, Trigger::Forced, Older::Keep, Caller::Task(task));
+    let said = |task| [day(1), day(2)].map(|now| force(now, task).cap_exceeded);
+    assert_eq!(["a", "b", "c", "d"].map(said), [[false; 2], [false; 2], [false; 2], [true; 2]]);
 }
 
 fn eight_forced_rotations_of_one_task_at_once_rotate_once(backend: Backend) {

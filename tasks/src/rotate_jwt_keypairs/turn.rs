@@ -90,19 +90,21 @@ impl Turn<'_> {
         };
         let ring = KeyRing::load(connection, &self.layout)?;
         let kid = ring.records.iter().find(|record| record.id() == done.key_pair);
+        let active = ring.active().count();
         Ok(Some(RotationReport {
             success: true,
             action: "rotation_performed",
             new_kid: kid.map(|record| record.kid.clone()),
             new_keypair_id: Some(done.key_pair),
-            active_keypairs_count: ring.active().count(),
+            active_keypairs_count: active,
             rotation_time: Some(isoformat(done.rotated_at.into())),
             check_time: None,
             reason: "forced; this task had rotated already when it was delivered again".to_owned(),
             published_keypair_id: None,
             retired_keypairs: Vec::new(),
             wiped_keypairs: Vec::new(),
-            cap_exceeded: false,
+            // Whoever died after it was done has told nobody.
+            cap_exceeded: active > self.jwt.settings.max_active as usize,
             orphaned_tokens: 0,
             dry_run: self.mode.is_dry_run(),
         }))
