@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
 
-use crate::sweep::deletable;
+use crate::sweep::{Times, deletable};
 use crate::{AnyConnection, Layout, UtcDateTime, UtcDateTimeSql};
 
 /// The tokens counted in one pass.
@@ -53,7 +53,7 @@ impl Counts {
     ) -> QueryResult<Self> {
         let recent =
             layout.token_created.map_or("false".to_owned(), |made| format!("{made} >= $2"));
-        let undeleted = deletable(layout, "$4");
+        let undeleted = deletable(layout, Times::Columns, "$4");
         sql_query(format!(
             "SELECT count(*) AS total, \
              count(*) FILTER (WHERE NOT is_revoked AND expires_at > $1) AS active, \

@@ -31,10 +31,10 @@ type Query = BoxedSqlQuery<'static, MultiBackend, SqlQuery>;
 
 impl Sweep {
     /// The condition, where `$1` is the bound.
-    fn matching(&self, layout: &Layout) -> String {
+    fn matching(&self, layout: &Layout, times: Times) -> String {
         match self {
-            Self::RevokeExpired { .. } => expired("$1"),
-            Self::DeleteRevoked { .. } => deletable(layout, "$1"),
+            Self::RevokeExpired { .. } => expired(times, "$1"),
+            Self::DeleteRevoked { .. } => deletable(layout, times, "$1"),
         }
     }
 
@@ -135,19 +135,39 @@ impl SweepWalk {
     }
 }
 
+/// How the times of a token are compared with a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// As columns, of which an index may know.
+    Columns,
+    /// On SQLite, where each token is looked at anyway, as the text that they are. Each comparison with a
+    /// column of type `datetime` first tries to read a number in that text.
+    Text,
+}
+
+impl Times {
+    fn column(self, name: &str) -> String {
+        match self {
+            Self::Columns => name.to_owned(),
+            Self::Text => format!("+{name}"),
+        }
+    }
+}
+
 /// The condition of what is to be revoked.
-fn expired(bound: &str) -> String {
-    format!("NOT is_revoked AND expires_at < {bound}")
+fn expired(times: Times, bound: &str) -> String {
+    format!("NOT is_revoked AND {} < {bound}", times.column("expires_at"))
 }
 
 /// A verifier that finds no row accepts a token, so no token goes before it has expired.
-pub(crate) fn deletable(layout: &Layout, bound: &str) -> String {
+pub(crate) fn deletable(layout: &Layout, times: Times, bound: &str) -> String {
+    let [expires_at, revoked_at] = ["expires_at", "revoked_at"].map(|name| times.column(name));
     let revoked_before = if layout.token_revoked_at {
-        format!(" AND (revoked_at IS NULL OR revoked_at < {bound})")
+        format!(" AND (revoked_at IS NULL OR {revoked_at} < {bound})")
     } else {
         String::new()
     };
-    format!("is_revoked AND expires_at < {bound}{revoked_before}")
+    format!("is_revoked AND {expires_at} < {bound}{revoked_before}")
 }
 
 /// What revoking sets, where `$1` is the time.

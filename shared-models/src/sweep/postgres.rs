@@ -4,7 +4,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
-use super::{Place, Sweep};
+use super::{Place, Sweep, Times};
 use crate::{AnyConnection, Layout};
 
 const TOKENS: &str = "jwt_auth_jwttoken";
@@ -77,7 +77,7 @@ impl Blocks {
         let found = format!(
             "SELECT ctid AS place, row_number() OVER () AS number FROM jwt_auth_jwttoken \
              WHERE ctid >= '({from},0)' AND ctid < '({to},0)' AND {}",
-            sweep.matching(layout)
+            sweep.matching(layout, Times::Columns)
         );
         let chosen = format!("SELECT place FROM found WHERE number % {turns} = 0 LIMIT {size}");
         let outcome = change(connection, sweep, layout, &found, &chosen)?;
@@ -136,7 +136,7 @@ fn change(
         Sweep::RevokeExpired { .. } => "FOR NO KEY UPDATE SKIP LOCKED",
         Sweep::DeleteRevoked { .. } => "FOR UPDATE SKIP LOCKED",
     };
-    let matching = sweep.matching(layout);
+    let matching = sweep.matching(layout, Times::Columns);
     // By place instead of by key: the rows are locked, and need not be looked up again. One that
     // another changed just before is at a place that this statement does not see yet; it keeps its
     // scopes, and the next pass takes it.

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
 
-use super::{Place, Sweep};
+use super::{Place, Sweep, Times};
 use crate::connection::MultiBackend;
 use crate::{AnyConnection, Layout};
 
@@ -71,8 +71,7 @@ impl Rows {
         }
         let (after, end) = (self.after, self.end.take().unwrap_or(self.last));
         let place = format!("rowid > {after} AND rowid <= {end}");
-        let changed =
-            connection.write_transaction(|connection| change(connection, sweep, layout, &place))?;
+        let changed = change(connection, sweep, layout, &place)?;
         self.after = end;
         Ok(Some(changed))
     }
@@ -87,23 +86,30 @@ pub(super) fn change_places(
 ) -> QueryResult<u64> {
     let places: Vec<String> = places.iter().map(|place| place.0.to_string()).collect();
     let place = format!("rowid IN (SELECT value FROM json_each('[{}]'))", places.join(","));
-    connection.write_transaction(|connection| change(connection, sweep, layout, &place))
+    change(connection, sweep, layout, &place)
 }
 
-/// Changes what is there.
+/// Changes what is there, in one transaction.
 fn change(
     connection: &mut AnyConnection,
     sweep: &Sweep,
     layout: &Layout,
     place: &str,
 ) -> QueryResult<u64> {
-    let here = format!("{place} AND {}", sweep.matching(layout));
-    if matches!(sweep, Sweep::DeleteRevoked { .. }) {
-        let scopes = format!(
-            "DELETE FROM jwt_auth_jwttoken_scopes WHERE jwttoken_id IN \
-             (SELECT id FROM {TOKENS} WHERE {here})"
-        );
-        sweep.query(scopes).execute(connection)?;
-    }
-    Ok(sweep.query(sweep.change(layout, TOKENS, &here)).execute(connection)? as u64)
+    let here = format!("{place} AND {}", sweep.matching(layout, Times::Text));
+    let change = sweep.change(layout, TOKENS, &here);
+    let changed = match sweep {
+        // One statement is a transaction by itself. In an open one SQLite would copy each page to a
+        // temporary file before it changes it, to be able to take back the statement alone.
+        Sweep::RevokeExpired { .. } => sweep.query(change).execute(connection)?,
+        Sweep::DeleteRevoked { .. } => connection.write_transaction(|connection| {
+            let scopes = format!(
+                "DELETE FROM jwt_auth_jwttoken_scopes WHERE jwttoken_id IN \
+                 (SELECT id FROM {TOKENS} WHERE {here})"
+            );
+            sweep.query(scopes).execute(connection)?;
+            sweep.query(change).execute(connection)
+        })?,
+    };
+    Ok(changed as u64)
 }

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool};
 
-use super::{Query, Sweep, deletable, expired};
+use super::{Query, Sweep, Times, deletable, expired};
 use crate::connection::MultiBackend;
 use crate::{AnyConnection, Layout, UtcDateTime, UtcDateTimeSql};
 
@@ -115,9 +115,12 @@ impl Survey {
     ///
     /// Those of the database.
     pub fn few(&self, connection: &mut AnyConnection) -> QueryResult<Option<Found>> {
-        let few = if connection.is_postgres() { FEW } else { FEW_IN_A_FILE };
+        let (few, times) = match connection.is_postgres() {
+            true => (FEW, Times::Columns),
+            false => (FEW_IN_A_FILE, Times::Text),
+        };
         let place = place(connection, "ctid");
-        let parts: Vec<String> = conditions(&self.layout)
+        let parts: Vec<String> = conditions(&self.layout, times)
             .into_iter()
             .map(|matching| {
                 format!(
@@ -188,8 +191,8 @@ impl Survey {
         let query = format!(
             "SELECT is_revoked, count(*) AS total, {first} AS first, {last} AS last \
              FROM jwt_auth_jwttoken WHERE ({}) OR ({}) GROUP BY is_revoked",
-            expired("$1"),
-            deletable(&self.layout, "$2"),
+            expired(Times::Columns, "$1"),
+            deletable(&self.layout, Times::Columns, "$2"),
         );
         let extents: Vec<Extent> = self.query(query).load(connection)?;
         let mut work = [NOTHING; 2];
@@ -222,7 +225,7 @@ impl Survey {
         connection: &mut AnyConnection,
         sweep: Sweep,
     ) -> QueryResult<Option<(Place, Place)>> {
-        let matching = sweep.matching(&self.layout);
+        let matching = sweep.matching(&self.layout, Times::Text);
         let mut end = |order: &str| -> QueryResult<Option<Place>> {
             let query = format!(
                 "SELECT rowid AS place FROM jwt_auth_jwttoken NOT INDEXED WHERE {matching} \
@@ -246,11 +249,11 @@ fn totals(layout: &Layout) -> String {
         return format!(
             "SELECT count(*) FILTER (WHERE {}) AS expired, \
              count(*) FILTER (WHERE {}) AS deletable FROM jwt_auth_jwttoken NOT INDEXED",
-            expired("$1"),
-            deletable(layout, "$2"),
+            expired(Times::Text, "$1"),
+            deletable(layout, Times::Text, "$2"),
         );
     }
-    let counts: Vec<String> = conditions(layout)
+    let counts: Vec<String> = conditions(layout, Times::Columns)
         .into_iter()
         .map(|matching| format!("(SELECT count(*) FROM jwt_auth_jwttoken WHERE {matching})"))
         .collect();
@@ -261,18 +264,19 @@ fn totals(layout: &Layout) -> String {
 /// What is to be revoked and what is to be deleted, in parts of which no token matches two. With
 /// indexes each part is a range in one of them, which neither database sees in all of them together;
 /// without, they are found in the same pass.
-fn conditions(layout: &Layout) -> Vec<String> {
+fn conditions(layout: &Layout, unindexed: Times) -> Vec<String> {
     if !layout.token_expiry_index {
-        return vec![format!("({}) OR ({})", expired("$1"), deletable(layout, "$2"))];
+        let [expired, deletable] = [expired(unindexed, "$1"), deletable(layout, unindexed, "$2")];
+        return vec![format!("({expired}) OR ({deletable})")];
     }
-    let mut parts = vec![expired("$1")];
+    let mut parts = vec![expired(Times::Columns, "$1")];
     if layout.token_revoked_at {
         parts.extend(
             ["revoked_at < $2", "revoked_at IS NULL"]
                 .map(|when| format!("is_revoked AND expires_at < $2 AND {when}")),
         );
     } else {
-        parts.push(deletable(layout, "$2"));
+        parts.push(deletable(layout, Times::Columns, "$2"));
     }
     parts
 }
