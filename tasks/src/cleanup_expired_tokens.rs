@@ -226,6 +226,8 @@ impl Walk<'_> {
         };
         let mut walk = SweepWalk::new(sweep, work, connection, &self.survey.layout);
         while !walk.is_over() {
+            // While others may write.
+            walk.look_ahead(connection, pace.size())?;
             thread::sleep(self.next_batch.saturating_duration_since(Instant::now()));
             let began = Instant::now();
             let Some(tokens) = walk.batch(connection, pace.size())? else { break };
@@ -236,29 +238,27 @@ impl Walk<'_> {
                 return Ok(ControlFlow::Break(()));
             }
             let rest = pace.rest_after(ended - began, tokens);
-            self.next_batch = ended + rest;
             if !rest.is_zero() {
-                self.let_others_write(connection, &mut walk, pace.size())?;
+                self.next_batch = ended + rest;
+                self.copy_log(connection)?;
             }
         }
+        self.copy_log(connection)?;
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.wait()?;
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Does meanwhile what hinders nobody.
-    fn let_others_write(
-        &mut self,
-        connection: &mut AnyConnection,
-        walk: &mut SweepWalk,
-        size: u32,
-    ) -> Result<(), JwtError> {
+    /// Has the log copied, which hinders nobody.
+    fn copy_log(&mut self, connection: &mut AnyConnection) -> Result<(), JwtError> {
         match &mut self.checkpoints {
             Some(checkpoints) => checkpoints.ask(connection)?,
-            None => drop(connection.checkpoint()?),
+            None => {
+                connection.checkpoint()?;
+            }
         }
-        Ok(walk.look_ahead(connection, size)?)
+        Ok(())
     }
 
     /// Whether tokens were passed over.

@@ -1,10 +1,11 @@
 //! How large a batch is, and how long the rest after it.
 
+use std::mem;
 use std::time::Duration;
 
 const FIRST: u32 = 1_000;
-/// Of many on SQLite: they are neighbours, and a rest after a short batch is long for that.
-const FIRST_OF_MANY: u32 = 16_000;
+/// Of many on SQLite: they are neighbours, and quickly changed.
+const FIRST_OF_MANY: u32 = 32_000;
 const SMALLEST: u32 = 50;
 const LARGEST: u32 = 500_000;
 /// What another connection may have to wait for, in the worst case.
@@ -13,14 +14,20 @@ const AIM: Duration = Duration::from_millis(60);
 /// they teach must not make that one, which comes next, much longer than it should be.
 const GROWTH: f64 = 1.2;
 /// On SQLite, where it pays to work for long between two rests.
-const AIM_BETWEEN_RESTS: Duration = Duration::from_millis(100);
-const GROWTH_BETWEEN_RESTS: f64 = 2.0;
+const AIM_BETWEEN_RESTS: Duration = Duration::from_millis(110);
+const GROWTH_BETWEEN_RESTS: f64 = 4.0;
+/// If less is left of that, the next batch waits for the rest.
+const TOO_LITTLE: Duration = Duration::from_millis(30);
 
-/// Batches that take about as long each.
+/// How large the batches are. On SQLite several follow each other without a rest, as long as all of them
+/// together take no longer than one may: short ones teach how fast it can be.
 #[derive(Debug)]
 pub(super) struct Pace {
-    size: u32,
+    /// Of a batch that takes all the time there is between two rests.
+    full: u32,
     writers: Writers,
+    /// How long it has worked since the last rest.
+    held: Duration,
 }
 
 /// Who can write at a time.
@@ -34,40 +41,60 @@ pub(super) enum Writers {
 
 impl Pace {
     pub(super) fn new(writers: Writers) -> Self {
-        Self { size: FIRST, writers }
+        Self { full: FIRST, writers, held: Duration::ZERO }
     }
 
     /// For many tokens where one can write.
     pub(super) fn of_many_rows() -> Self {
-        Self { size: FIRST_OF_MANY, writers: Writers::One }
+        Self { full: FIRST_OF_MANY, ..Self::new(Writers::One) }
     }
 
+    /// Of the next batch.
     pub(super) fn size(&self) -> u32 {
-        self.size
+        let part = self.left().as_secs_f64() / self.aim().as_secs_f64();
+        ((f64::from(self.full) * part) as u32).max(SMALLEST)
     }
 
     /// Learns from a batch, and says how long to let others write where only one can.
     pub(super) fn rest_after(&mut self, took: Duration, tokens: u64) -> Duration {
-        let (aim, growth) = match self.writers {
-            Writers::Many => (AIM, GROWTH),
-            Writers::One => (AIM_BETWEEN_RESTS, GROWTH_BETWEEN_RESTS),
-        };
+        let size = self.size();
         // How fast a batch with little in it was says nothing of a full one.
-        if took > aim || 4 * tokens >= u64::from(self.size) {
-            self.size = next_size(self.size, took, aim, growth);
+        if took > self.left() || 4 * tokens >= u64::from(size) {
+            let growth = match self.writers {
+                Writers::Many => GROWTH,
+                Writers::One => GROWTH_BETWEEN_RESTS,
+            };
+            self.full = next_size(self.full, size, took, self.aim(), growth);
         }
+        if self.writers == Writers::Many {
+            return Duration::ZERO;
+        }
+        self.held += took;
+        match self.left() < TOO_LITTLE {
+            true => rest_after(mem::take(&mut self.held)),
+            false => Duration::ZERO,
+        }
+    }
+
+    fn aim(&self) -> Duration {
         match self.writers {
-            Writers::Many => Duration::ZERO,
-            Writers::One => rest_after(took),
+            Writers::Many => AIM,
+            Writers::One => AIM_BETWEEN_RESTS,
         }
+    }
+
+    /// How long the next batch may take.
+    fn left(&self) -> Duration {
+        self.aim().saturating_sub(self.held)
     }
 }
 
-/// At most `growth` times as large, at least half as large as the one before.
-fn next_size(size: u32, took: Duration, aim: Duration, growth: f64) -> u32 {
-    let factor = aim.as_secs_f64() / took.as_secs_f64().max(0.001);
-    let wanted = f64::from(size) * factor.clamp(0.5, growth);
-    (wanted as u32).clamp(SMALLEST, LARGEST)
+/// How many could be changed in `aim`, where `size` were in `took`: at most `growth` times as many as
+/// were thought before, at least half of these.
+fn next_size(before: u32, size: u32, took: Duration, aim: Duration, growth: f64) -> u32 {
+    let could = f64::from(size) * aim.as_secs_f64() / took.as_secs_f64().max(0.001);
+    let before = f64::from(before);
+    (could.clamp(before / 2.0, before * growth) as u32).clamp(SMALLEST, LARGEST)
 }
 
 /// Who waits for SQLite's lock is not woken when it is free, but asks again: after 1, 2, 5, 10, 15, 20,
@@ -96,12 +123,33 @@ mod tests {
 
     #[test]
     fn the_size_follows_the_time() {
-        let next = |size, millis| next_size(size, Duration::from_millis(millis), AIM, 2.0);
+        let next = |size, millis| next_size(size, size, Duration::from_millis(millis), AIM, 2.0);
         assert_eq!(next(1_000, 60), 1_000);
         assert_eq!(next(1_000, 1), 2_000);
         assert_eq!(next(1_000, 9_000), 500);
         assert_eq!(next(LARGEST, 0), LARGEST);
         assert_eq!(next(SMALLEST, 9_000), SMALLEST);
+    }
+
+    #[test]
+    fn batches_between_two_rests_take_no_longer_than_one_may() {
+        // Nanoseconds for a token, and in how many of those looked at there is something to do.
+        for (each, one_in) in [(60, 1), (600, 1), (600, 3), (600, 100), (6_000, 2), (30_000, 1)] {
+            let mut pace = Pace::of_many_rows();
+            let mut held = Duration::ZERO;
+            let mut rests = 0;
+            while rests < 20 {
+                let size = u64::from(pace.size());
+                let took = Duration::from_nanos(size / one_in * each);
+                held += took;
+                let rest = pace.rest_after(took, size / one_in);
+                if !rest.is_zero() {
+                    let learning = rests < 5;
+                    assert!(learning || held <= AIM_BETWEEN_RESTS, "{held:?}, {each}, {one_in}");
+                    (held, rests) = (Duration::ZERO, rests + 1);
+                }
+            }
+        }
     }
 
     #[test]
