@@ -2,19 +2,23 @@
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+
+from redis.client import PubSub
 
 from engine import contenders, report, resources, template
 from engine.contenders import WAITING, OnCelerysWire
 from engine.drain import Drain, drain
 from engine.options import Options
 from engine.probe import probe
-from engine.site import new_site
+from engine.site import Site, new_site
 
 SIZE = 1_000_000
 TASKS = 400
 SLOTS = (2, 8, 32)
 BARE, PREFORK = "bare bytes", "celery prefork -c 2"
+PUBLISHED = f"ours -c {SLOTS[0]}, published"
 HEAD = ["", "tasks/s", "MB/s in + out", "CPU ms/task", "Redis ms/task", "peak MiB"]
 
 
@@ -23,6 +27,7 @@ def main(options: Options) -> None:
     arms = {BARE: lambda: bare(tasks)}
     for slots in SLOTS:
         arms[ours(slots)] = lambda slots=slots: run(contenders.ours(slots), tasks)
+    arms[PUBLISHED] = lambda: run(Published(**vars(contenders.ours(SLOTS[0]))), tasks)
     arms[PREFORK] = lambda: run(contenders.celery("prefork", 2), max(tasks // 4, 1))
     wanted = {name: arm for name, arm in arms.items() if options.wants(name)}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
@@ -53,6 +58,19 @@ def bare(tasks: int) -> dict[str, Any]:
 def run(contender: OnCelerysWire, tasks: int) -> dict[str, Any]:
     contender.task, contender.args = "bench.echo", ("x" * SIZE,)
     return drain(contender, tasks).as_json()
+
+
+@dataclass
+class Published(OnCelerysWire):
+    """Where a client listens by pattern, as a Python worker's does: who else hears, Redis knows."""
+
+    subscriber: PubSub | None = None
+
+    def start(self, site: Site, processes: int = 1) -> None:
+        self.subscriber = site.redis.client.pubsub()
+        self.subscriber.psubscribe("another.*")
+        self.subscriber.get_message(timeout=60)
+        super().start(site, processes)
 
 
 def row(name: str, runs: list[dict[str, Any]]) -> list[str]:

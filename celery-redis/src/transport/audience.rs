@@ -2,9 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::Value;
-
-use super::connection::Connection;
+use redis::{Pipeline, RedisError, Value};
 
 /// What is known of those who listen to one Redis.
 #[derive(Debug, Default)]
@@ -25,28 +23,26 @@ pub(super) enum Announcing {
 impl Audience {
     /// Asks whether anybody listens on these channels, by name or by pattern, here or at a replica,
     /// to which Redis passes on what is published: also to one that was cut off, when it returns.
-    /// An answer that does not come is a yes.
-    pub(super) async fn ask(&self, connection: &Connection, channels: &[&str]) -> Announcing {
-        if self.refused.load(Ordering::Relaxed) {
-            return Announcing::ToSomebody;
+    pub(super) fn ask(&self, questions: &mut Pipeline, channels: &[&str]) {
+        if !self.refused.load(Ordering::Relaxed) {
+            questions.cmd("PUBSUB").arg("NUMSUB").arg(channels);
+            questions.cmd("PUBSUB").arg("NUMPAT").cmd("INFO").arg("replication");
         }
-        let mut questions = redis::pipe();
-        questions.cmd("PUBSUB").arg("NUMSUB").arg(channels);
-        questions.cmd("PUBSUB").arg("NUMPAT").cmd("INFO").arg("replication");
-        match connection.pipeline("count who listens", &questions).await {
-            Ok((named, patterns, replication)) if is_nobody(&named, &patterns, &replication) => {
+    }
+
+    /// What follows from the answers; one that is missing is a yes.
+    pub(super) fn answered(&self, answers: &[Result<Value, RedisError>]) -> Announcing {
+        if let Some(Err(error)) = answers.iter().find(|answer| answer.is_err()) {
+            log::debug!("large results are published whether anybody listens or not: {error}");
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        match answers {
+            [Ok(named), Ok(patterns), Ok(replication)]
+                if is_nobody(named, patterns, replication) =>
+            {
                 Announcing::ToNewcomers
             }
-            Ok(_) => Announcing::ToSomebody,
-            Err(error) => {
-                if !error.is_outage() {
-                    log::debug!(
-                        "large results are published whether anybody listens or not: {error}"
-                    );
-                    self.refused.store(true, Ordering::Relaxed);
-                }
-                Announcing::ToSomebody
-            }
+            _ => Announcing::ToSomebody,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One supervised connection: any failure drops it, whoever comes next builds it anew.
 
+mod begun;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +22,7 @@ use super::scripts::Call;
 use super::transaction::Transaction;
 use super::url::{Address, Route};
 pub use super::url::{ConnectionOptions, UrlError};
+pub(super) use begun::Begun;
 
 /// Where a Redis is and how to reach it.
 #[derive(Clone)]
@@ -328,16 +331,26 @@ impl Connection {
             let mut connection = live.connection.clone();
             return transaction.as_pipeline().query_async(&mut connection).await;
         }
-        let mut socket = match live.large.take().await {
-            Some(socket) => socket,
-            None => self.open_large().await?,
-        };
-        let replies = socket.exchange(transaction);
-        let replies = tokio::time::timeout(self.settings.command_timeout(), replies)
-            .await
-            .unwrap_or_else(|_| Err(timed_out()))?;
+        let mut socket = self.large_socket(live).await?;
+        let replies = self.in_time(socket.exchange(transaction)).await?;
         live.large.keep(socket);
         Transaction::outcome(replies)
+    }
+
+    async fn large_socket(&self, live: &Live) -> Result<LargeSocket, RedisError> {
+        match live.large.take().await {
+            Some(socket) => Ok(socket),
+            None => self.open_large().await,
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        reply: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, RedisError> {
+        tokio::time::timeout(self.settings.command_timeout(), reply)
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// Runs a script, loading it where the server does not know it.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use redis::{Client, ConnectionAddr, RedisConnectionInfo, RedisError, Value};
+use redis::{Client, ConnectionAddr, Pipeline, RedisConnectionInfo, RedisError, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -109,8 +109,36 @@ impl LargeSocket {
         transaction: &Transaction<'_>,
     ) -> Result<Vec<Value>, RedisError> {
         self.stream.write_all_buf(&mut transaction.encode()).await?;
-        let mut replies = Vec::with_capacity(transaction.replies());
-        for _ in 0..transaction.replies() {
+        self.replies(transaction.replies()).await
+    }
+
+    /// Sends questions and, without waiting, how a transaction begins; reads the answers.
+    pub(super) async fn begin(
+        &mut self,
+        questions: &Pipeline,
+        opening: &Transaction<'_>,
+    ) -> Result<Vec<Value>, RedisError> {
+        let mut begin = opening.encode_opening(questions.get_packed_pipeline());
+        self.stream.write_all_buf(&mut begin).await?;
+        self.replies(questions.len()).await
+    }
+
+    /// Sends how the transaction that has begun so ends, and reads all of its replies.
+    pub(super) async fn end(
+        &mut self,
+        opening: &Transaction<'_>,
+        rest: &Transaction<'_>,
+    ) -> Result<Vec<Value>, RedisError> {
+        self.stream.write_all_buf(&mut rest.encode_rest()).await?;
+        let mut whole = Transaction::default();
+        whole.append(opening);
+        whole.append(rest);
+        self.replies(whole.replies()).await
+    }
+
+    async fn replies(&mut self, count: usize) -> Result<Vec<Value>, RedisError> {
+        let mut replies = Vec::with_capacity(count);
+        for _ in 0..count {
             replies.push(self.reply(0).await?);
         }
         Ok(replies)

@@ -16,6 +16,8 @@ use super::outage::is_outage;
 
 /// Arguments from this size on are sent from where they are.
 const SHARED: usize = 4 << 10;
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 /// Commands that Redis does in one step.
 #[derive(Debug, Default)]
@@ -39,6 +41,11 @@ impl<'a> Transaction<'a> {
         self.commands.push(arguments.collect());
     }
 
+    /// Adds what another one does.
+    pub(super) fn append(&mut self, other: &Transaction<'a>) {
+        self.commands.extend_from_slice(&other.commands);
+    }
+
     /// The same for the client's own connection.
     pub(super) fn as_pipeline(&self) -> Pipeline {
         let mut pipeline = redis::pipe();
@@ -56,8 +63,22 @@ impl<'a> Transaction<'a> {
 
     /// What is sent.
     pub(super) fn encode(&self) -> Parts<'a> {
+        self.parts(MULTI.to_vec(), EXEC)
+    }
+
+    /// What is sent of one that goes on with another, after what is asked before it.
+    pub(super) fn encode_opening(&self, mut questions: Vec<u8>) -> Parts<'a> {
+        questions.extend_from_slice(MULTI);
+        self.parts(questions, b"")
+    }
+
+    /// What is sent of one that goes on where another has begun.
+    pub(super) fn encode_rest(&self) -> Parts<'a> {
+        self.parts(Vec::new(), EXEC)
+    }
+
+    fn parts(&self, mut text: Vec<u8>, end: &[u8]) -> Parts<'a> {
         let mut parts = VecDeque::new();
-        let mut text = b"*1\r\n$5\r\nMULTI\r\n".to_vec();
         for command in &self.commands {
             text.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
             for argument in command {
@@ -71,7 +92,7 @@ impl<'a> Transaction<'a> {
                 text.extend_from_slice(b"\r\n");
             }
         }
-        text.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+        text.extend_from_slice(end);
         parts.push_back(Cow::Owned(text));
         Parts { parts, sent: 0 }
     }
@@ -169,6 +190,16 @@ mod tests {
         for step in [1, 7, usize::MAX] {
             assert_eq!(sent(transaction.encode(), step), expected);
         }
+        let (mut opening, mut rest) = (Transaction::default(), Transaction::default());
+        opening.command([b"SET", b"key", &large, b"EX", b"60"]);
+        rest.add(&script);
+        rest.command([b"PUBLISH", b"key", &large]);
+        let questions = b"*1\r\n$4\r\nPING\r\n";
+        let begun = sent(opening.encode_opening(questions.to_vec()), usize::MAX);
+        let ended = sent(rest.encode_rest(), usize::MAX);
+        assert_eq!([begun, ended].concat(), [&questions[..], &expected].concat());
+        opening.append(&rest);
+        assert_eq!(opening.as_pipeline().get_packed_pipeline(), expected);
         let mut slices = [IoSlice::new(&[]); 16];
         assert_eq!(transaction.encode().chunks_vectored(&mut slices), 5);
     }

@@ -138,12 +138,19 @@ async fn a_dead_process_s_large_messages_return_to_the_head_in_their_order() {
     }
     assert!(kept_apart(&redis).is_empty());
     assert_eq!(redis.unacked(), 0);
-    // And whoever lost them settles nothing.
+    // And whoever lost them settles nothing, and tells nobody.
+    let client = redis::Client::open(redis.server.url()).unwrap();
+    let mut subscriber = client.get_connection().unwrap();
+    subscriber.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut channel = subscriber.as_pubsub();
+    channel.subscribe("result").unwrap();
     let last = lent.pop().unwrap();
     let result =
         StoredResult { key: "result".into(), ttl_seconds: 60, record: vec![b'x'; 64 << 10] };
     assert_eq!(last.settle(Vec::new(), Some(result)).await.unwrap(), Settled::LeaseLost);
     assert!(!redis.query::<bool>("EXISTS", "result"));
+    let _: i64 = redis.query("PUBLISH", &["result", "next"]);
+    assert_eq!(channel.get_message().unwrap().get_payload::<String>().unwrap(), "next");
     assert_eq!(redis.ids("celery").len(), 31);
 }
 
