@@ -99,8 +99,9 @@ impl SweepWalk {
     ///
     /// Those of the database.
     pub fn look_ahead(&mut self, connection: &mut AnyConnection, size: u32) -> QueryResult<()> {
-        match &mut self.way {
-            Way::Rows(rows) => rows.look_ahead(connection, size),
+        let Self { sweep, layout, way } = self;
+        match way {
+            Way::Rows(rows) => rows.look_ahead(connection, sweep, layout, size),
             Way::Places(_) | Way::Blocks(_) => Ok(()),
         }
     }

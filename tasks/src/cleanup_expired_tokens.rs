@@ -237,7 +237,7 @@ impl Walk<'_> {
             if (self.progress)(state).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            let rest = pace.rest_after(ended - began, tokens);
+            let rest = pace.rest_after(began, ended, tokens);
             if !rest.is_zero() {
                 self.next_batch = ended + rest;
                 self.copy_log(connection)?;

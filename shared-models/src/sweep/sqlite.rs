@@ -1,20 +1,24 @@
 //! Batches on SQLite, in the order of `rowid`, in which the rows lie in the file.
 
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::BigInt;
 
 use super::{Place, Sweep, Times};
-use crate::connection::MultiBackend;
 use crate::{AnyConnection, Layout};
 
 /// Where the rows are is known, and the indexes are no help.
 const TOKENS: &str = "jwt_auth_jwttoken NOT INDEXED";
 
+/// Looking at a row takes a tenth of the time of changing it: a batch looks at no more than so many for each
+/// that it may change.
+const ROWS_FOR_EACH: i64 = 4;
+
 #[derive(QueryableByName)]
-struct End {
+struct Ahead {
     #[diesel(sql_type = BigInt)]
-    end: i64,
+    tokens: i64,
+    #[diesel(sql_type = BigInt)]
+    last: i64,
 }
 
 /// The way over a table's rows.
@@ -36,26 +40,35 @@ impl Rows {
         self.after >= self.last
     }
 
-    /// Finds out where a batch of `size` rows ends. That rows go before it is made makes it shorter.
+    /// Finds out where a batch ends that changes `size` tokens, and passes over rows that none would
+    /// change. What others revoke before it is made makes it smaller.
     pub(super) fn look_ahead(
         &mut self,
         connection: &mut AnyConnection,
+        sweep: &Sweep,
+        layout: &Layout,
         size: u32,
     ) -> QueryResult<()> {
-        let Self { after, last, .. } = *self;
-        let skipped = size.max(1) - 1;
-        let end: Option<End> = sql_query(format!(
-            "SELECT rowid AS \"end\" FROM {TOKENS} WHERE rowid > {after} AND rowid <= {last} \
-             ORDER BY rowid LIMIT 1 OFFSET {skipped}"
-        ))
-        .into_boxed::<MultiBackend>()
-        .get_result(connection)
-        .optional()?;
-        self.end = Some(end.map_or(last, |found| found.end));
+        let size = i64::from(size.max(1));
+        let matching = sweep.matching(layout, Times::Text);
+        while self.end.is_none() && !self.is_over() {
+            let after = self.after;
+            let end = self.last.min(after.saturating_add(ROWS_FOR_EACH * size));
+            let query = format!(
+                "SELECT count(*) AS tokens, coalesce(max(place), 0) AS last FROM \
+                 (SELECT rowid AS place FROM {TOKENS} WHERE rowid > {after} AND rowid <= {end} \
+                 AND {matching} ORDER BY rowid LIMIT {size})"
+            );
+            let ahead: Ahead = sweep.query(query).get_result(connection)?;
+            match ahead.tokens {
+                0 => self.after = end,
+                tokens => self.end = Some(if tokens == size { ahead.last } else { end }),
+            }
+        }
         Ok(())
     }
 
-    /// Looks at the rows that were found ahead, or else at `size`.
+    /// Changes the tokens that were found ahead, or else `size`.
     pub(super) fn batch(
         &mut self,
         connection: &mut AnyConnection,
@@ -63,14 +76,9 @@ impl Rows {
         layout: &Layout,
         size: u32,
     ) -> QueryResult<Option<u64>> {
-        if self.is_over() {
-            return Ok(None);
-        }
-        if self.end.is_none() {
-            self.look_ahead(connection, size)?;
-        }
-        let (after, end) = (self.after, self.end.take().unwrap_or(self.last));
-        let place = format!("rowid > {after} AND rowid <= {end}");
+        self.look_ahead(connection, sweep, layout, size)?;
+        let Some(end) = self.end.take() else { return Ok(None) };
+        let place = format!("rowid > {} AND rowid <= {end}", self.after);
         let changed = change(connection, sweep, layout, &place)?;
         self.after = end;
         Ok(Some(changed))

@@ -1,7 +1,7 @@
 //! How large a batch is, and how long the rest after it.
 
 use std::mem;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FIRST: u32 = 1_000;
 /// Of many on SQLite: they are neighbours, and quickly changed.
@@ -14,19 +14,20 @@ const AIM: Duration = Duration::from_millis(60);
 /// they teach must not make that one, which comes next, much longer than it should be.
 const GROWTH: f64 = 1.2;
 /// On SQLite, where it pays to work for long between two rests.
-const AIM_BETWEEN_RESTS: Duration = Duration::from_millis(110);
+const AIM_BETWEEN_RESTS: Duration = Duration::from_millis(115);
 const GROWTH_BETWEEN_RESTS: f64 = 4.0;
 /// If less is left of that, the next batch waits for the rest.
 const TOO_LITTLE: Duration = Duration::from_millis(30);
 
-/// How large the batches are. On SQLite several follow each other without a rest, as long as all of them
-/// together take no longer than one may: short ones teach how fast it can be.
+/// How many tokens the batches change. On SQLite several follow each other without a rest, as long as all
+/// of them together take no longer than one may: short ones teach how fast it can be.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Of a batch that takes all the time there is between two rests.
     full: u32,
     writers: Writers,
-    /// How long it has worked since the last rest.
+    /// Since when others have had no rest to write in.
+    since: Option<Instant>,
     held: Duration,
 }
 
@@ -41,7 +42,7 @@ pub(super) enum Writers {
 
 impl Pace {
     pub(super) fn new(writers: Writers) -> Self {
-        Self { full: FIRST, writers, held: Duration::ZERO }
+        Self { full: FIRST, writers, since: None, held: Duration::ZERO }
     }
 
     /// For many tokens where one can write.
@@ -56,8 +57,9 @@ impl Pace {
     }
 
     /// Learns from a batch, and says how long to let others write where only one can.
-    pub(super) fn rest_after(&mut self, took: Duration, tokens: u64) -> Duration {
+    pub(super) fn rest_after(&mut self, began: Instant, ended: Instant, tokens: u64) -> Duration {
         let size = self.size();
+        let took = ended - began;
         // How fast a batch with little in it was says nothing of a full one.
         if took > self.left() || 4 * tokens >= u64::from(size) {
             let growth = match self.writers {
@@ -69,11 +71,12 @@ impl Pace {
         if self.writers == Writers::Many {
             return Duration::ZERO;
         }
-        self.held += took;
-        match self.left() < TOO_LITTLE {
-            true => rest_after(mem::take(&mut self.held)),
-            false => Duration::ZERO,
+        self.held = ended - *self.since.get_or_insert(began);
+        if self.left() >= TOO_LITTLE {
+            return Duration::ZERO;
         }
+        self.since = None;
+        rest_after(mem::take(&mut self.held))
     }
 
     fn aim(&self) -> Duration {
@@ -133,20 +136,22 @@ mod tests {
 
     #[test]
     fn batches_between_two_rests_take_no_longer_than_one_may() {
-        // Nanoseconds for a token, and in how many of those looked at there is something to do.
-        for (each, one_in) in [(60, 1), (600, 1), (600, 3), (600, 100), (6_000, 2), (30_000, 1)] {
+        // Nanoseconds for a token, and for each how many are looked for.
+        for (each, found_of) in [(60, 1), (600, 1), (600, 3), (600, 100), (6_000, 2), (30_000, 1)] {
             let mut pace = Pace::of_many_rows();
-            let mut held = Duration::ZERO;
-            let mut rests = 0;
+            let mut now = Instant::now();
+            let (mut since, mut rests) = (now, 0);
             while rests < 20 {
-                let size = u64::from(pace.size());
-                let took = Duration::from_nanos(size / one_in * each);
-                held += took;
-                let rest = pace.rest_after(took, size / one_in);
+                let found = u64::from(pace.size()) / found_of;
+                let ended = now + Duration::from_nanos(found * each);
+                let rest = pace.rest_after(now, ended, found);
+                now = ended + rest;
                 if !rest.is_zero() {
-                    let learning = rests < 5;
-                    assert!(learning || held <= AIM_BETWEEN_RESTS, "{held:?}, {each}, {one_in}");
-                    (held, rests) = (Duration::ZERO, rests + 1);
+                    // Sizes are rounded.
+                    let most = AIM_BETWEEN_RESTS + Duration::from_millis(1);
+                    let (learning, held) = (rests < 5, ended - since);
+                    assert!(learning || held <= most, "{held:?}, {each}, {found_of}");
+                    (since, rests) = (now, rests + 1);
                 }
             }
         }
