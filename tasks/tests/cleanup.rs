@@ -7,7 +7,7 @@ mod site;
 use std::ops::ControlFlow;
 
 use chrono::TimeDelta;
-use shared_models::{KeyPair, NewToken, RowId, Scope, TaskSuccess};
+use shared_models::{KeyPair, NewToken, RowId, Scope, Survey, Sweep, SweepWalk, TaskSuccess, Work};
 use site::{Backend, Site, day, new_token, start};
 use tasks::cleanup_expired_tokens::{TokenCleanupReport, clean_up};
 use tasks::cleanup_inactive_keypairs::delete_inactive;
@@ -350,4 +350,31 @@ fn many_in_a_file_are_revoked_while_they_are_counted() {
     assert_eq!(site.tokens().len(), 40_001);
     let again = clean(&site, day(110));
     assert_eq!((again.expired_tokens_revoked, again.old_tokens_deleted), (0, 0));
+}
+
+#[test]
+fn a_batch_in_a_file_changes_no_more_than_it_may_wherever_the_tokens_are() {
+    let site = Site::new(Backend::Sqlite);
+    let pair = site.key_pair(start(), true);
+    initialize(&site.jwt, start(), Mode::Apply).unwrap();
+    let scope = Scope::all(&mut site.connection()).unwrap()[0].id;
+    fill(&site, pair, scope, 60_000, Backend::Sqlite);
+    // One in three, then none, then all.
+    site.execute(
+        "UPDATE jwt_auth_jwttoken SET is_revoked = true \
+         WHERE id % 3 > 0 AND id <= 15000 OR id BETWEEN 15001 AND 30000",
+    );
+    let (now, before) = (day(2).into(), day(-1000).into());
+    let connection = &mut *site.connection();
+    let survey = Survey { now, before, layout: site.layout() };
+    let (sweep, work) = survey.uncounted(connection).unwrap().unwrap();
+    assert_eq!(sweep, Sweep::RevokeExpired { now });
+    assert!(matches!(work, Work::Many { .. }), "{work:?}");
+    let mut walk = SweepWalk::new(sweep, work, connection, &survey.layout);
+    let mut batches = Vec::new();
+    while let Some(tokens) = walk.batch(connection, 2_000).unwrap() {
+        batches.push(tokens);
+    }
+    assert_eq!(batches.iter().sum::<u64>(), 35_000);
+    assert!(batches.iter().all(|tokens| (1..=2_000).contains(tokens)), "{batches:?}");
 }
